@@ -1,0 +1,65 @@
+"""Every error a caller may want to catch, one tree.
+
+ColabError
+├── UsageError             the caller's fault: what was asked cannot be done; the message says what to do next
+│   ├── NoRepositoryError  not inside a Git work tree
+│   ├── NoRemoteError      the work tree has no remote to queue to
+│   ├── SnapshotError      the code on disk cannot be sent as it is
+│   └── VariableError      a variable cannot be sent, fetched or opened
+├── StoreError             the repository's or the remote's fault
+│   ├── UnreachableError   nobody answered: what was asked waits and may be tried again
+│   ├── RefusedError       the remote answered no: credentials, permission, a hook, a quota
+│   └── CorruptError       something is there and does not parse; it is never treated as empty
+├── TransitionError        an event that the state table does not allow from the state it met
+└── JobFailedError         a job that the caller waited for did not succeed
+"""
+
+from __future__ import annotations
+
+
+class ColabError(Exception):
+    """Base of all errors that colab-magics raises on purpose. `str(error)` is one clear sentence."""
+
+
+class UsageError(ColabError):
+    """What the caller asked for cannot be done as asked."""
+
+
+class NoRepositoryError(UsageError):
+    """The folder is not inside a Git work tree."""
+
+
+class NoRemoteError(UsageError):
+    """The work tree has no remote of the name asked for."""
+
+
+class SnapshotError(UsageError):
+    """The code on disk cannot be sent as it is."""
+
+
+class VariableError(UsageError):
+    """A variable cannot be sent, fetched or opened."""
+
+
+class StoreError(ColabError):
+    """The store could not do what it was asked."""
+
+
+class UnreachableError(StoreError):
+    """Nobody answered in time. Nothing is known about what happened on the other side."""
+
+
+class RefusedError(StoreError):
+    """The remote understood and said no."""
+
+
+class CorruptError(StoreError):
+    """Stored data does not parse. Absent is empty; corrupt raises."""
+
+
+class TransitionError(ColabError):
+    """An event met a state from which the table does not allow it."""
+
+
+class JobFailedError(ColabError):
+    """A job that the caller waited for ended in another state than succeeded."""
