@@ -5,6 +5,7 @@ ColabError
 │   ├── NoRepositoryError  not inside a Git work tree
 │   ├── NoRemoteError      the work tree has no remote to queue to
 │   ├── SnapshotError      the code on disk cannot be sent as it is
+│   ├── SpecError          an entry of experiments.json, or the options of a job, do not describe a job
 │   └── VariableError      a variable cannot be sent, fetched or opened
 ├── StoreError             the repository's or the remote's fault
 │   ├── UnreachableError   nobody answered: what was asked waits and may be tried again
@@ -35,6 +36,10 @@ class NoRemoteError(UsageError):
 
 class SnapshotError(UsageError):
     """The code on disk cannot be sent as it is."""
+
+
+class SpecError(UsageError):
+    """An entry of experiments.json, or the options of a job, do not describe a job."""
 
 
 class VariableError(UsageError):

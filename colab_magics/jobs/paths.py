@@ -1,0 +1,49 @@
+"""Every name in the repository: refs, and files in the two branches. One place, so that nobody guesses."""
+
+from __future__ import annotations
+
+import hashlib
+
+INTENT_BRANCH = "gpu-experiments"
+LEDGER_BRANCH = "gpu-results"
+LIVE_PREFIX = "refs/colab/live/"
+CODE_PREFIX = "refs/colab/code/"
+
+STATE = "state.json"
+RECORD = "record.json"
+LOG = "log.txt"
+NOTEBOOK = "run.ipynb"
+OUT = "out"
+ARTIFACTS = "artifacts"
+CHECKPOINT = "checkpoint"
+RESULTS = "RESULTS.md"
+LIVE = "live.json"
+JOBS = "jobs"
+
+
+def job_folder(job_id: str) -> str:
+    """`jobs/<2 hex>/<id>`: 256 shards keep each folder under a hosting site's 3,000 entries.
+
+    Source: https://docs.github.com/en/repositories/creating-and-managing-repositories/repository-limits
+    """
+    return f"{JOBS}/{hashlib.sha1(job_id.encode(), usedforsecurity=False).hexdigest()[:2]}/{job_id}"
+
+
+def job_file(job_id: str, name: str) -> str:
+    """The path of one of a job's files in the ledger."""
+    return f"{job_folder(job_id)}/{name}"
+
+
+def code_ref(commit: str) -> str:
+    """The ref that keeps a snapshot alive on the remote."""
+    return f"{CODE_PREFIX}{commit[:16]}"
+
+
+def live_ref(worker: str) -> str:
+    """The ref that a worker overwrites with its signs of life."""
+    return f"{LIVE_PREFIX}{worker}"
+
+
+def environment_file(digest: str) -> str:
+    """The file that lists the packages of an environment, shared by all jobs that ran in it."""
+    return f"env/{digest}.txt"
