@@ -10,7 +10,7 @@ from typing import Protocol
 
 from colab_magics.jobs.codec import Live
 from colab_magics.jobs.plan import Job
-from colab_magics.jobs.spec import Json, JobSpec
+from colab_magics.jobs.spec import JobSpec, Json
 from colab_magics.jobs.state import Event
 
 
