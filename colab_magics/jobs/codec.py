@@ -88,7 +88,7 @@ def serialize_events(events: Sequence[Event]) -> str:
     more = f" and {len(events) - 3} more" if len(events) > 3 else ""
     lines = []
     for event in events:
-        told = {
+        told: dict[str, Json] = {
             "event": event.verb.value,
             "job": event.job_id,
             "attempt": event.attempt,

@@ -1,0 +1,187 @@
+"""A store in this process: the contract in its plainest form, for tests of what stands on a store."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from colab_magics.errors import CorruptError, StoreError, UnreachableError
+from colab_magics.jobs.board import Summary, broken_file, fold, join, ledger_files, read_entries
+from colab_magics.jobs.codec import Live
+from colab_magics.jobs.intent import append_entries, parse_intent, replace_entries
+from colab_magics.jobs.paths import job_folder
+from colab_magics.jobs.plan import Job
+from colab_magics.jobs.spec import JobSpec, to_entry
+from colab_magics.jobs.state import Event, JobState
+from colab_magics.store.base import Receipt, Recorded, Submission, View
+
+
+@dataclass(slots=True)
+class MemoryRemote:
+    """What several memory stores share, as clones share a remote. `reachable` is the network.
+
+    `intents` are all versions of experiments.json, the latest last; `written` counts ledger commits.
+    """
+
+    intents: list[bytes] = field(default_factory=list)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    ledger: dict[str, bytes] = field(default_factory=dict)
+    states: dict[str, JobState] = field(default_factory=dict)
+    written: int = 0
+    lives: dict[str, Live] = field(default_factory=dict)
+    code: dict[str, Path] = field(default_factory=dict)
+    reachable: bool = True
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+
+class MemoryStore:
+    """One participant's view of a MemoryRemote; see store.base.Store."""
+
+    def __init__(self, remote: MemoryRemote) -> None:
+        self._remote = remote
+        self._outbox: list[Submission] = []
+        self._cancels: set[str] = set()
+        self._view = View()
+        self._ledger: dict[str, bytes] = {}
+        self._blobs: dict[str, bytes] = {}
+
+    def submit(self, submission: Submission) -> Receipt:
+        self._outbox.append(submission)
+        return self._flush_or_wait()
+
+    def cancel(self, job_ids: Iterable[str]) -> Receipt:
+        self._cancels |= set(job_ids)
+        self._outbox = [
+            replace(each, specs=tuple(spec for spec in each.specs if spec.job_id not in self._cancels))
+            for each in self._outbox
+        ]
+        return self._flush_or_wait()
+
+    def flush(self) -> Receipt:
+        remote = self._reach()
+        with remote.lock:
+            before = remote.intents[-1] if remote.intents else None
+            intent = before
+            for each in self._outbox:
+                entries = [{**to_entry(spec), **each.extras} for spec in each.specs]
+                intent = append_entries(intent, entries)
+                remote.blobs.update(each.blobs)
+            if self._cancels:
+                jobs = _read(intent)
+                intent = replace_entries(
+                    intent,
+                    lambda index, entry: (
+                        {**entry.value, "cancel": True}
+                        if isinstance(entry.value, dict) and jobs[index].job_id in self._cancels
+                        else None
+                    ),
+                )
+            if intent is not None and intent != before:
+                remote.intents.append(intent)
+        self._outbox, self._cancels = [], set()
+        return Receipt(commit=str(len(remote.intents)))
+
+    def refresh(self) -> View:
+        remote = self._reach()
+        with remote.lock:
+            jobs, note = _read_latest(remote.intents)
+            self._view = View(
+                jobs=join(jobs, remote.states, removal_counts=not note),
+                lives=dict(remote.lives),
+                intent=str(len(remote.intents)) if remote.intents else None,
+                ledger=str(remote.written) if remote.written else None,
+                note=note,
+            )
+            self._ledger, self._blobs = dict(remote.ledger), dict(remote.blobs)
+        return self.view()
+
+    def view(self) -> View:
+        return replace(self._view, waiting=tuple(spec.job_id for each in self._outbox for spec in each.specs))
+
+    def read(self, job_id: str, name: str) -> bytes | None:
+        return self._ledger.get(f"{job_folder(job_id)}/{name}")
+
+    def files(self, job_id: str) -> dict[str, int]:
+        prefix = f"{job_folder(job_id)}/"
+        return {
+            path.removeprefix(prefix): len(data)
+            for path, data in self._ledger.items()
+            if path.startswith(prefix)
+        }
+
+    def read_input(self, path: str) -> bytes | None:
+        return self._blobs.get(path)
+
+    def record(
+        self,
+        view: View,
+        events: Sequence[Event],
+        *,
+        summaries: Mapping[str, Summary],
+        files: Mapping[str, bytes | Path],
+        live: Live | None = None,
+    ) -> Recorded:
+        changed = fold(view.jobs, events, summaries)
+        remote = self._reach()
+        with remote.lock:
+            if view.ledger != (str(remote.written) if remote.written else None):
+                return Recorded.LOST
+            remote.ledger.update(ledger_files(changed, remote.states))
+            for path, data in files.items():
+                remote.ledger[path] = data if isinstance(data, bytes) else data.read_bytes()
+            remote.states.update(changed)
+            remote.written += 1
+            if live is not None:
+                remote.lives[live.worker] = live
+        self.refresh()
+        return Recorded.LANDED
+
+    def settle(self) -> Recorded:
+        return Recorded.LOST  # nothing in this process is ever ambiguous
+
+    def publish(self, live: Live) -> None:
+        self._reach().lives[live.worker] = live
+
+    def retire(self, worker: str) -> None:
+        self._reach().lives.pop(worker, None)
+
+    def checkout(self, spec: JobSpec, folder: Path) -> str:
+        source = self._remote.code.get(spec.code or "")
+        if source is None:
+            raise StoreError(
+                f"the code of {spec.job_id} ({spec.code}) is not in the store any more: queue it again"
+            )
+        shutil.copytree(source, folder)
+        return spec.code or ""
+
+    def remove_checkout(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _reach(self) -> MemoryRemote:
+        if not self._remote.reachable:
+            raise UnreachableError("the memory remote cannot be reached: set reachable = True")
+        return self._remote
+
+    def _flush_or_wait(self) -> Receipt:
+        try:
+            return self.flush()
+        except UnreachableError as error:
+            return Receipt(commit=None, reason=str(error))
+
+
+def _read_latest(intents: Sequence[bytes]) -> tuple[list[Job], str]:
+    """The jobs of the latest version that parses, behind what stands for a broken one, and what is wrong."""
+    broken: list[Job] = []
+    for data in reversed(intents):
+        try:
+            return [*broken, *_read(data)], broken[0].rejection or "" if broken else ""
+        except CorruptError as error:
+            broken = broken or [broken_file(data, str(error))]
+    return broken, broken[0].rejection or "" if broken else ""
+
+
+def _read(intent: bytes | None) -> list[Job]:
+    return read_entries([entry.value for entry in parse_intent(intent)], {})
