@@ -135,7 +135,7 @@ def _read_entry(value: object, origin: Origin) -> Job:
 def _not_a_second(value: object, taken: str) -> Job:
     entry = value if isinstance(value, dict) else {"entry": value}
     job_id = derive_id({**entry, "copy_of": taken}, code_id="")
-    told = f'the id {taken} is an earlier, different entry\'s: remove "id" from this one to queue it as a new job'
+    told = f'the id {taken} belongs to an earlier entry: remove "id" from this one to queue it as a new job'
     name = entry.get("name")
     state = JobState(job_id, name=name if isinstance(name, str) else "")
     return Job(job_id, None, state, rejection=told, wanted=not is_cancelled(value))

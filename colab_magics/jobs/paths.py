@@ -8,6 +8,7 @@ INTENT_BRANCH = "gpu-experiments"
 LEDGER_BRANCH = "gpu-results"
 LIVE_PREFIX = "refs/colab/live/"
 CODE_PREFIX = "refs/colab/code/"
+CHECKPOINT_PREFIX = "refs/colab/checkpoint/"
 
 STATE = "state.json"
 RECORD = "record.json"
@@ -15,7 +16,6 @@ LOG = "log.txt"
 NOTEBOOK = "run.ipynb"
 OUT = "out"
 ARTIFACTS = "artifacts"
-CHECKPOINT = "checkpoint"
 RESULTS = "RESULTS.md"
 LIVE = "live.json"
 JOBS = "jobs"
@@ -42,6 +42,16 @@ def code_ref(commit: str) -> str:
 def live_ref(worker: str) -> str:
     """The ref that a worker overwrites with its signs of life."""
     return f"{LIVE_PREFIX}{worker}"
+
+
+def checkpoint_ref(job_id: str) -> str:
+    """The ref that holds a job's checkpoint until the job is over."""
+    return f"{CHECKPOINT_PREFIX}{job_id}"
+
+
+def superseded_file(job_id: str, attempt: int, name: str) -> str:
+    """Where a file of an attempt goes that ended after another one had taken its place."""
+    return f"{job_folder(job_id)}/superseded/{attempt}/{name}"
 
 
 def environment_file(digest: str) -> str:

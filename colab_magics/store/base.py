@@ -138,6 +138,21 @@ class Store(Protocol):
         """Remove a worker's sign of life."""
         ...
 
+    def save_checkpoint(self, job_id: str, attempt: int, files: Mapping[str, Path]) -> None:
+        """Keep a job's checkpoint folder for its next attempt, in place of the one before.
+
+        An attempt with a lower number than the one that saved last is ignored: it has been superseded.
+        """
+        ...
+
+    def load_checkpoint(self, job_id: str, folder: Path) -> bool:
+        """Put the last checkpoint of a job into `folder`; whether there was one."""
+        ...
+
+    def drop_checkpoint(self, job_id: str) -> None:
+        """Forget a job's checkpoint, if it has one."""
+        ...
+
     def checkout(self, spec: JobSpec, folder: Path) -> str:
         """Put the code of a job into `folder`, which must not exist, and return the commit it is.
 

@@ -33,6 +33,7 @@ class MemoryRemote:
     written: int = 0
     lives: dict[str, Live] = field(default_factory=dict)
     code: dict[str, Path] = field(default_factory=dict)
+    checkpoints: dict[str, tuple[int, dict[str, bytes]]] = field(default_factory=dict)
     reachable: bool = True
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -147,6 +148,25 @@ class MemoryStore:
 
     def retire(self, worker: str) -> None:
         self._reach().lives.pop(worker, None)
+
+    def save_checkpoint(self, job_id: str, attempt: int, files: Mapping[str, Path]) -> None:
+        remote = self._reach()
+        with remote.lock:
+            if attempt >= remote.checkpoints.get(job_id, (0, {}))[0]:
+                remote.checkpoints[job_id] = (
+                    attempt,
+                    {name: path.read_bytes() for name, path in files.items()},
+                )
+
+    def load_checkpoint(self, job_id: str, folder: Path) -> bool:
+        _, files = self._reach().checkpoints.get(job_id, (0, {}))
+        for name, data in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(data)
+        return bool(files)
+
+    def drop_checkpoint(self, job_id: str) -> None:
+        self._reach().checkpoints.pop(job_id, None)
 
     def checkout(self, spec: JobSpec, folder: Path) -> str:
         source = self._remote.code.get(spec.code or "")
