@@ -1,0 +1,85 @@
+"""Fixtures that every test may ask for, and the rules that hold for a whole session.
+
+- A session has a HOME of its own: nothing of the person's is read or written.
+- A session that leaves processes behind fails.
+- Where everything is required (CI), a skipped test fails, except those marked `gpu`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import harness
+import pytest
+
+_RESTORE = pytest.StashKey[dict[str, str | None]]()
+_HOME = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Move HOME and its kin before any test module, and with it IPython or Jupyter, is imported."""
+    home = Path(tempfile.mkdtemp(prefix="colab-home-"))
+    config.stash[_HOME] = home
+    config.stash[_RESTORE] = harness.install_environment(harness.isolated_environment(home))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _RESTORE in config.stash:
+        harness.install_environment(config.stash[_RESTORE])
+        harness.remove_folder(config.stash[_HOME])
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and shutil.which("nvidia-smi") is None:
+        pytest.skip("no NVIDIA GPU on this machine")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    unwanted = report.skipped and not hasattr(report, "wasxfail") and not item.get_closest_marker("gpu")
+    if unwanted and harness.everything_is_required():
+        report.outcome = "failed"
+        report.longrepr = f"skipped where everything is required: {_reason(report.longrepr)}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if report.skipped and harness.everything_is_required():
+        report.outcome = "failed"
+        report.longrepr = f"skipped where everything is required: {_reason(report.longrepr)}"
+    return report
+
+
+def _reason(longrepr: object) -> str:
+    return str(longrepr[2]) if isinstance(longrepr, tuple) else str(longrepr)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_process_is_left_behind() -> Iterator[None]:
+    yield
+    left = harness.end_left_over_processes(os.environ[harness.SESSION_MARK])
+    if left:
+        pytest.fail("processes were left behind by the tests:\n" + "\n".join(left), pytrace=False)
+
+
+@pytest.fixture
+def bare_remote(tmp_path: Path) -> Path:
+    """An empty bare repository; its address is `bare_remote.as_uri()`."""
+    return harness.make_bare_remote(tmp_path / "remote.git")
+
+
+@pytest.fixture
+def project(tmp_path: Path, bare_remote: Path) -> Path:
+    """A work tree with one commit on `main`, pushed to `origin`, which is `bare_remote` over file://."""
+    return harness.make_project(tmp_path / "project", remote_url=bare_remote.as_uri())
