@@ -40,6 +40,15 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """Jobs queued together as a grid: the id and the name that they share, and the grid's axes in order."""
+
+    batch_id: str
+    name: str
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """What a job is. Nothing in it changes once it is queued.
 
@@ -65,6 +74,7 @@ class JobSpec:
     env: tuple[tuple[str, str], ...] = ()
     allow_pickle: bool = False
     queued_at: float | None = None
+    batch: Batch | None = None
 
 
 def slug(text: str) -> str:
@@ -152,6 +162,7 @@ def parse_entry(entry: object, *, job_id: str | None = None) -> JobSpec:
         env=_env(_object(entry, "env")),
         allow_pickle=_flag(entry, "pickle"),
         queued_at=_time(entry.get("queued_at")),
+        batch=_batch(entry.get("batch")),
     )
 
 
@@ -174,6 +185,7 @@ def to_entry(spec: JobSpec) -> dict[str, Json]:
         "env": dict(spec.env),
         "pickle": spec.allow_pickle,
         "queued_at": spec.queued_at,
+        "batch": _told_batch(spec.batch),
     }
     entry.update({key: value for key, value in optional.items() if value})
     if spec.retries != DEFAULT_RETRIES:
@@ -235,6 +247,19 @@ def _time(value: object) -> float | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise SpecError(f'"queued_at" is Unix seconds; found {_show(value)}')
     return None if value is None else float(value)
+
+
+def _batch(value: object) -> Batch | None:
+    """What the magic wrote. Anything else under that key is the person's own and says nothing to us."""
+    match value:
+        case {"id": str(batch_id), "name": str(name), "axes": [*axes]}:
+            return Batch(batch_id, name, tuple(str(axis) for axis in axes))
+        case _:
+            return None
+
+
+def _told_batch(batch: Batch | None) -> dict[str, Json] | None:
+    return batch and {"id": batch.batch_id, "name": batch.name, "axes": list(batch.axes)}
 
 
 def _object(entry: Mapping[str, object], key: str) -> dict[str, Json]:
