@@ -259,7 +259,7 @@ def _batch(value: object) -> Batch | None:
 
 
 def _told_batch(batch: Batch | None) -> dict[str, Json] | None:
-    return batch and {"id": batch.batch_id, "name": batch.name, "axes": list(batch.axes)}
+    return {"id": batch.batch_id, "name": batch.name, "axes": list(batch.axes)} if batch else None
 
 
 def _object(entry: Mapping[str, object], key: str) -> dict[str, Json]:
