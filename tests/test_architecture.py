@@ -138,7 +138,7 @@ def imported_names(module: Module) -> Iterator[tuple[int, str]]:
 
 
 def our_module(dotted: str, code: Code) -> str | None:
-    """Return which of our modules an imported name comes from: `a.b.c` is a/b/c, or of a/b, or of its package."""
+    """Return which of our modules `a.b.c` comes from: a/b/c, or c of a/b, or a name of the package a/b/c."""
     parts = dotted.split(".")
     if not parts[0].startswith("colab_"):
         return None
