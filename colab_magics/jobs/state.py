@@ -58,8 +58,8 @@ TRANSITIONS: Mapping[State, Mapping[Verb, State]] = {
 }
 
 FINAL = frozenset(state for state, verbs in TRANSITIONS.items() if not verbs)
-FENCED = frozenset({Verb.SUCCEED, Verb.FAIL, Verb.TIME_OUT, Verb.RELEASE})
-"""Verbs that only the holder of the attempt may say: the attempt's number is the fencing token."""
+FENCED = frozenset({Verb.SUCCEED, Verb.FAIL, Verb.TIME_OUT, Verb.CANCEL, Verb.RELEASE})
+"""Verbs that end a running attempt; only its holder may say them. The attempt's number is the fencing token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def advance(before: JobState, event: Event) -> JobState:
         raise TransitionError(
             f"{event.job_id} is at attempt {before.attempt}, {event.verb} names {event.attempt}"
         )
-    if event.verb in FENCED and event.worker != before.worker:
+    if before.state is State.RUNNING and event.verb in FENCED and event.worker != before.worker:
         raise TransitionError(
             f"{event.job_id} is held by {before.worker}, {event.worker} cannot {event.verb} it"
         )
