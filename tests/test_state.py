@@ -116,7 +116,7 @@ def test_a_lease_is_only_for_the_next_attempt(attempt: int) -> None:
         advance(before, Event(Verb.LEASE, "job-1", attempt, "anna", 200.0))
 
 
-@pytest.mark.parametrize("verb", [verb for verb in TRANSITIONS[State.RUNNING]])
+@pytest.mark.parametrize("verb", list(TRANSITIONS[State.RUNNING]))
 @pytest.mark.parametrize("attempt", [1, 3])
 def test_nothing_is_said_about_a_running_job_under_another_attempts_number(verb: Verb, attempt: int) -> None:
     before = a_job(State.RUNNING, attempt=2)

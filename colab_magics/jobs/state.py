@@ -59,7 +59,7 @@ TRANSITIONS: Mapping[State, Mapping[Verb, State]] = {
 
 FINAL = frozenset(state for state, verbs in TRANSITIONS.items() if not verbs)
 FENCED = frozenset({Verb.SUCCEED, Verb.FAIL, Verb.TIME_OUT, Verb.CANCEL, Verb.RELEASE})
-"""Verbs that end a running attempt; only its holder may say them. The attempt's number is the fencing token."""
+"""Verbs that only the holder may say of a running attempt, whose number is the fencing token."""
 
 
 @dataclass(frozen=True, slots=True)
