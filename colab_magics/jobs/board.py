@@ -10,6 +10,7 @@ from colab_magics.errors import SpecError
 from colab_magics.jobs.codec import serialize_state
 from colab_magics.jobs.paths import RESULTS, STATE, job_file
 from colab_magics.jobs.plan import Job
+from colab_magics.jobs.record import Record
 from colab_magics.jobs.report import results_markdown
 from colab_magics.jobs.spec import content_name, derive_id, is_cancelled, is_job_id, parse_entry
 from colab_magics.jobs.state import Event, JobState, Verb, advance
@@ -105,6 +106,18 @@ def fold(
     return {
         job_id: replace(state, summary=tuple(summaries[job_id].items())) if job_id in summaries else state
         for job_id, state in before.items()
+    }
+
+
+def summarize(record: Record) -> dict[str, str | int | float | None]:
+    """What a job's row in a table says of its latest attempt."""
+    return {
+        "duration_s": round(record.duration_s, 3),
+        "exit_code": record.exit_code,
+        "peak_host_bytes": record.peak_host_bytes,
+        "peak_gpu_bytes": record.peak_gpu_bytes,
+        "machine": str(record.machine.get("hostname", "")),
+        "gpu": str(record.gpu.get("name", "")) if record.gpu else None,
     }
 
 

@@ -1,0 +1,121 @@
+"""A worker's signs of life, in a thread of their own: no job and no slow look at the queue delays them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from colab_magics.daemon.hands import Hands
+from colab_magics.daemon.telemetry import describe_machine
+from colab_magics.errors import StoreError
+from colab_magics.jobs.budget import RESERVED, Budget
+from colab_magics.jobs.codec import Live
+from colab_magics.jobs.spec import Json
+from colab_magics.store.base import Store
+
+if TYPE_CHECKING:
+    from colab_magics.daemon.loop import DaemonSettings
+
+logger = logging.getLogger(__name__)
+
+
+class Pushes:
+    """The push budget of one daemon, shared by its threads."""
+
+    def __init__(self, interval_s: float, *, clock: Callable[[], float]) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._budget = Budget(interval_s, since=clock())
+
+    def wait_s(self, *, urgent: bool) -> float:
+        """Seconds until a push is allowed; what is not urgent leaves room for what is."""
+        with self._lock:
+            return self._budget.wait_s(now=self._clock(), reserve=0.0 if urgent else RESERVED)
+
+    def spent(self) -> None:
+        """A push was made."""
+        with self._lock:
+            self._budget = self._budget.spend(now=self._clock())
+
+
+class Heartbeat:
+    """Publishes what the hands show: when it changed as often as the budget allows, else every heartbeat_s."""
+
+    def __init__(
+        self,
+        store: Store,
+        worker: str,
+        hands: Hands,
+        settings: DaemonSettings,
+        pushes: Pushes,
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        self._store, self._worker, self._hands, self._settings = store, worker, hands, settings
+        self._pushes, self._now = pushes, now
+        self._lock, self._closing = threading.Lock(), threading.Event()
+        self._counter = int(now() * 1000)  # grows over restarts under one name
+        self._machine = describe_machine()
+        self._shown: object = None
+        self._beat_at = float("-inf")
+        self._thread = threading.Thread(target=self._work, name="colab-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop beating."""
+        self._closing.set()
+        self._thread.join()
+
+    def next_sign(self) -> Live:
+        """The sign of life of this moment, to be pushed by the caller."""
+        with self._lock:
+            self._counter += 1
+            self._beat_at = time.monotonic()
+            jobs = self._jobs()
+            self._shown = _lasting(jobs)
+            return Live(
+                worker=self._worker,
+                counter=self._counter,
+                at=self._now(),
+                poll_s=self._settings.poll_s,
+                machine=self._machine,
+                jobs=jobs,
+            )
+
+    def _jobs(self) -> dict[str, dict[str, Json]]:
+        return {
+            job_id: {"phase": "waiting"} if live is None else live.to_json()
+            for job_id, live in self._hands.live().items()
+        }
+
+    def _work(self) -> None:
+        while not self._closing.wait(self._settings.live_s):
+            late = time.monotonic() - self._beat_at > self._settings.heartbeat_s
+            if not late and (self._pushes.wait_s(urgent=False) > 0 or _lasting(self._jobs()) == self._shown):
+                continue
+            try:
+                self._store.publish(self.next_sign())
+                self._pushes.spent()
+                self._save_checkpoint()
+            except StoreError as error:
+                logger.warning("no sign of life could be given: %s", error)
+
+    def _save_checkpoint(self) -> None:
+        changed = self._hands.changed_checkpoint()
+        if changed is not None:
+            (job_id, attempt), files = changed
+            self._store.save_checkpoint(job_id, attempt, files)
+            self._pushes.spent()
+
+
+def _lasting(jobs: Mapping[str, Mapping[str, Json]]) -> object:
+    """What is shown of the jobs, without what changes by itself as time goes on."""
+    return {
+        job_id: {key: value for key, value in shown.items() if key != "elapsed_s"}
+        for job_id, shown in jobs.items()
+    }

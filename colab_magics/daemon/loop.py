@@ -1,0 +1,314 @@
+"""The daemon: look at the queue, decide, act, until there is nothing left or somebody stops it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from colab_magics.daemon.attempt import Stop as StopAttempt
+from colab_magics.daemon.hands import Finished, Hands, Setup
+from colab_magics.daemon.heartbeat import Heartbeat, Pushes
+from colab_magics.daemon.home import Home
+from colab_magics.daemon.processes import end_marked
+from colab_magics.errors import StoreError, UnreachableError
+from colab_magics.jobs import plan as planning
+from colab_magics.jobs.board import fold, summarize
+from colab_magics.jobs.budget import shared_interval
+from colab_magics.jobs.paths import RECORD, environment_file, job_file, superseded_file
+from colab_magics.jobs.record import to_json
+from colab_magics.jobs.state import Event, State, Verb
+from colab_magics.store.base import Recorded, Store, View
+
+logger = logging.getLogger(__name__)
+
+MAX_BACKOFF_S = 60.0
+LAST_TRIES = 3
+"""How often a daemon that is told to stop still asks a remote that does not answer."""
+
+TYPICAL_OF = 20
+"""How many of the latest jobs say how long a job usually takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonSettings:
+    """How a daemon behaves. Durations are seconds.
+
+    `push_interval_s` is what the remote allows all daemons together, per push; 0 for no limit. `live_s` is
+    the shortest time between two signs of life, `heartbeat_s` the longest.
+    `idle_stop_s` ends a daemon that had nothing to do for so long; None never does. `once` ends it as
+    soon as nothing is queued.
+    """
+
+    poll_s: float = 5.0
+    lease_s: float = 180.0
+    live_s: float = 1.0
+    heartbeat_s: float = 30.0
+    push_interval_s: float = 10.0
+    idle_stop_s: float | None = None
+    once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a daemon shows of itself after each look: the queue, and one line about what it does."""
+
+    worker: str
+    view: View
+    holding: frozenset[tuple[str, int]]
+    doing: str
+
+
+class Daemon:
+    """One worker on one queue. `run` blocks; `stop` may be called from any thread or a signal handler."""
+
+    def __init__(
+        self,
+        store: Store,
+        home: Home,
+        settings: DaemonSettings,
+        setup: Setup,
+        *,
+        on_status: Callable[[Status], None] = lambda status: None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Nothing starts before `run`.
+
+        Args:
+            store: the queue.
+            home: the daemon's folder, open.
+            settings: how it behaves.
+            setup: how it runs its jobs.
+            on_status: called after each look and each change, in the thread of `run`.
+            clock: seconds that only grow; all decisions are made on it.
+            now: Unix seconds, for people.
+        """
+        self._store, self._home, self._settings, self._setup = store, home, settings, setup
+        self._on_status, self._clock, self._now = on_status, clock, now
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        self._pushes = Pushes(settings.push_interval_s, clock=clock)
+        self._signs: dict[str, planning.Sign] = {}
+        self._durations: list[float] = []
+        self._done = 0
+        self._stale = True
+
+    def stop(self) -> None:
+        """End soon and cleanly: what runs goes back to the queue."""
+        self._stopping.set()
+        self._wake.set()
+
+    def run(self) -> int:
+        """Work until stopped, idle for long enough, or drained; return how many attempts ended here.
+
+        Raises:
+            RefusedError: the remote says no.
+        """
+        end_marked(f"{self._home.worker}/")
+        hands = Hands(self._store, self._home, self._setup, wake=self._wake.set)
+        heart = Heartbeat(self._store, self._home.worker, hands, self._settings, self._pushes, now=self._now)
+        try:
+            heart.start()
+            self._loop(hands, heart)
+        finally:
+            heart.close()
+            hands.close()
+            self._leave()
+        return self._done
+
+    def _loop(self, hands: Hands, heart: Heartbeat) -> None:
+        idle_since, failures, looked_at = self._clock(), 0, self._clock()
+        while True:
+            try:
+                stopping = self._stopping.is_set()
+                if stopping:
+                    hands.stop_all(StopAttempt.RELEASE)
+                if self._stale or self._clock() - looked_at > self._settings.poll_s / 2:
+                    self._store.refresh()
+                    looked_at, self._stale, failures = self._clock(), False, 0
+                view = self._store.view()
+                moved = self._turn(view, hands, heart, draining=stopping)
+                if moved or hands.holding():
+                    idle_since = self._clock()
+                elif stopping or self._is_over(view, idle_since):
+                    return
+                self._on_status(self._status(hands))
+                if not moved:
+                    self._wake.wait(self._settings.poll_s)
+                self._wake.clear()
+            except UnreachableError as error:
+                failures += 1
+                self._stale = True
+                if self._stopping.is_set() and failures > LAST_TRIES:
+                    logger.error("stopped without the remote: %s; what ran here will be leased again", error)
+                    return
+                pause = min(self._settings.poll_s * 2**failures, MAX_BACKOFF_S)
+                logger.warning("%s; trying again in %.0f s", error, pause)
+                self._stopping.wait(pause)
+
+    def _turn(self, view: View, hands: Hands, heart: Heartbeat, *, draining: bool) -> bool:
+        """One round of deciding and acting; whether anything was written."""
+        ended, superseded = self._sort_finished(view, hands)
+        self._set_aside(view, superseded, hands)
+        events = [self._event(each) for each in ended]
+        changed = fold(view.jobs, events, {})
+        jobs = [replace(job, state=changed.get(job.job_id, job.state)) for job in view.jobs]
+        over = {(each.job_id, each.attempt) for each in hands.finished()}
+        actions = planning.plan(
+            jobs,
+            worker=self._home.worker,
+            holding=hands.holding() - over,
+            signs=self._observe(view),
+            now=self._clock(),
+            lease_s=max(self._settings.lease_s, 4 * self._settings.heartbeat_s),
+            capacity=0 if draining else self._capacity(jobs, view, len(hands.holding() - over)),
+            at=self._now(),
+        )
+        for action in actions:
+            if isinstance(action, planning.Stop):
+                hands.stop(
+                    (action.job_id, action.attempt),
+                    StopAttempt.CANCEL if action.cancelled else StopAttempt.FENCED,
+                )
+        events += [action.event for action in actions if isinstance(action, planning.Record)]
+        if not events:
+            return bool(superseded)
+        if not self._write(view, events, ended, heart):
+            self._stale = True
+            return True
+        for each in ended:
+            hands.put_down((each.job_id, each.attempt))
+            self._forget_checkpoint(each)
+            self._durations = [*self._durations, each.outcome.record.duration_s][-TYPICAL_OF:]
+            self._done += 1
+            logger.info(
+                "%s: %s after %.1f s", each.job_id, each.outcome.verb.value, each.outcome.record.duration_s
+            )
+        specs = {job.job_id: job.spec for job in jobs}
+        for event in events:
+            spec = specs.get(event.job_id)
+            if event.verb is Verb.LEASE and spec is not None:
+                logger.info("%s: attempt %d", event.job_id, event.attempt)
+                hands.take(spec, event.attempt)
+        return True
+
+    def _write(self, view: View, events: list[Event], ended: list[Finished], heart: Heartbeat) -> bool:
+        """Whether the events are in the ledger; False when somebody else wrote first."""
+        files: dict[str, bytes | Path] = {}
+        summaries: dict[str, Mapping[str, str | int | float | None]] = {}
+        for each in ended:
+            files |= self._files(each)
+            summaries[each.job_id] = summarize(each.outcome.record)
+        self._stopping.wait(self._pushes.wait_s(urgent=True))
+        done = self._store.record(view, events, summaries=summaries, files=files, live=heart.next_sign())
+        self._pushes.spent()
+        tries = 0
+        while done is Recorded.UNKNOWN:
+            tries += 1
+            if self._stopping.is_set() and tries > LAST_TRIES:
+                raise UnreachableError("the remote did not say whether the last results reached it")
+            time.sleep(min(self._settings.poll_s * tries, MAX_BACKOFF_S))
+            done = self._store.settle()
+        return done is Recorded.LANDED
+
+    def _sort_finished(self, view: View, hands: Hands) -> tuple[list[Finished], list[Finished]]:
+        """Those whose attempt the ledger still gives to this worker, and those that were overtaken."""
+        states = {job.job_id: job.state for job in view.jobs}
+        mine, overtaken = [], []
+        for each in hands.finished():
+            state = states.get(each.job_id)
+            same = state is not None and (state.worker, state.attempt) == (self._home.worker, each.attempt)
+            if state is not None and same and state.is_final:  # written by a process that died before it knew
+                hands.put_down((each.job_id, each.attempt))
+            elif state is not None and same and state.state is State.RUNNING:
+                mine.append(each)
+            else:
+                overtaken.append(each)
+        return mine, overtaken
+
+    def _set_aside(self, view: View, superseded: list[Finished], hands: Hands) -> None:
+        """Keep the results of overtaken attempts beside the official ones; they never take their place."""
+        files: dict[str, bytes | Path] = {}
+        for each in superseded:
+            logger.warning(
+                "attempt %d of %s was overtaken; its results are set aside", each.attempt, each.job_id
+            )
+            files |= {
+                superseded_file(each.job_id, each.attempt, name): data
+                for name, data in each.outcome.files.items()
+            }
+            files[superseded_file(each.job_id, each.attempt, RECORD)] = to_json(each.outcome.record)
+        if not superseded or self._store.record(view, [], summaries={}, files=files) is not Recorded.LANDED:
+            return
+        self._pushes.spent()
+        for each in superseded:
+            hands.put_down((each.job_id, each.attempt))
+
+    def _files(self, each: Finished) -> dict[str, bytes | Path]:
+        outcome = each.outcome
+        if outcome.verb is Verb.RELEASE:
+            return {}
+        files: dict[str, bytes | Path] = {
+            job_file(each.job_id, name): path for name, path in outcome.files.items()
+        }
+        files[job_file(each.job_id, RECORD)] = to_json(outcome.record)
+        if outcome.environment_text is not None and outcome.record.environment:
+            files[environment_file(outcome.record.environment)] = outcome.environment_text
+        return files
+
+    def _event(self, each: Finished) -> Event:
+        return Event(
+            each.outcome.verb, each.job_id, each.attempt, self._home.worker, self._now(), each.outcome.reason
+        )
+
+    def _observe(self, view: View) -> Mapping[str, planning.Sign]:
+        prints = {worker: str(live.counter) for worker, live in view.lives.items()}
+        for job in view.jobs:
+            if job.state.state is State.RUNNING:
+                prints[job.state.worker] = (
+                    f"{prints.get(job.state.worker, '')} {job.job_id}.{job.state.attempt}"
+                )
+        self._signs = planning.observe(self._signs, prints, now=self._clock())
+        return self._signs
+
+    def _capacity(self, jobs: list[planning.Job], view: View, in_hand: int) -> int:
+        queued = sum(job.state.state is State.QUEUED and job.spec is not None for job in jobs)
+        workers = max(len(view.lives), 1)
+        batch = planning.batch_size(
+            queued=queued,
+            workers=workers,
+            push_interval_s=shared_interval(self._settings.push_interval_s, workers=workers),
+            typical_job_s=median(self._durations) if self._durations else None,
+        )
+        return batch - in_hand
+
+    def _forget_checkpoint(self, each: Finished) -> None:
+        if each.outcome.verb is Verb.RELEASE:
+            return
+        try:
+            self._store.drop_checkpoint(each.job_id)
+        except StoreError as error:
+            logger.warning("the checkpoint of %s could not be dropped: %s", each.job_id, error)
+
+    def _is_over(self, view: View, idle_since: float) -> bool:
+        if any(job.state.state is State.QUEUED and job.wanted for job in view.jobs):
+            return False
+        idle = self._settings.idle_stop_s
+        if self._settings.once:  # what others run may yet come back to the queue
+            return not any(job.state.state is State.RUNNING for job in view.jobs)
+        return idle is not None and self._clock() - idle_since > idle
+
+    def _status(self, hands: Hands) -> Status:
+        running = hands.live()
+        doing = f"running {', '.join(running)}" if running else "waiting for jobs"
+        return Status(self._home.worker, self._store.view(), hands.holding(), doing)
+
+    def _leave(self) -> None:
+        try:
+            self._store.retire(self._home.worker)
+        except StoreError as error:
+            logger.warning("could not say goodbye: %s", error)

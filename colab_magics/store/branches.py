@@ -1,0 +1,347 @@
+"""The queue in two branches of a Git repository: people write one, workers the other, nobody both."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from colab_magics.errors import ColabError, CorruptError, RefusedError, StoreError, UnreachableError
+from colab_magics.jobs import paths
+from colab_magics.jobs.board import Summary, fold, join, ledger_files, read_entries
+from colab_magics.jobs.codec import SKIP_CI, Live, serialize_events, serialize_live
+from colab_magics.jobs.intent import FILE, Entry, append_entries, parse_intent, replace_entries
+from colab_magics.jobs.plan import Job
+from colab_magics.jobs.spec import JobSpec, Json, parse_entry, to_entry
+from colab_magics.jobs.state import Event, JobState
+from colab_magics.store.base import Receipt, Recorded, Submission, View
+from colab_magics.store.branch_reading import Intent, Ledger, origins_of, read_intent, read_ledger, read_lives
+from colab_magics.store.checkpoints import Checkpoints
+from colab_magics.store.code import find_code
+from colab_magics.store.git import ABSENT, PushOutcome, PushUpdate, Refspec, Repository
+from colab_magics.store.outbox import Outbox, Wish
+
+PUSH_TRIES = 10
+"""Two clients that enqueue at the same moment settle in two tries; ten lost races mean something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsettled:
+    """A ledger commit whose push was not answered, and the commit that it stands on."""
+
+    commit: str
+    parent: str | None
+    changed: Mapping[str, JobState]
+
+
+class BranchStore:
+    """One participant's clone of the queue; see store.base.Store.
+
+    `publish`, `retire`, `checkout` and the checkpoints may be called from other threads than the rest.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        remote: str,
+        label: str,
+        intent_branch: str = paths.INTENT_BRANCH,
+        ledger_branch: str = paths.LEDGER_BRANCH,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Nothing is read or fetched before the first call.
+
+        Args:
+            repository: the clone; only refs below `refs/colab/` and the folder `colab_dir` are written.
+            remote: a remote's name or an address.
+            label: what this queue is called here; part of refs and folders.
+            intent_branch: the branch that people write.
+            ledger_branch: the branch that workers write.
+            clock: Unix seconds, for the dates of commits.
+        """
+        self._repository, self._remote, self._clock = repository, remote, clock
+        self._intent_ref, self._ledger_ref = f"refs/heads/{intent_branch}", f"refs/heads/{ledger_branch}"
+        self._tracking = f"refs/colab/remote/{label}/"
+        self._outbox = Outbox(repository.colab_dir / label / "outbox")
+        self._checkpoints = Checkpoints(repository, remote=remote, tracking=f"{self._tracking}checkpoint/")
+        self._intent, self._ledger = Intent(), Ledger()
+        self._lives: dict[str, tuple[str, Live]] = {}
+        self._rewound = False
+        self._unsettled: _Unsettled | None = None
+
+    # --- people ------------------------------------------------------------------------------------------
+
+    def submit(self, submission: Submission) -> Receipt:
+        entries = tuple({**to_entry(spec), **submission.extras} for spec in submission.specs)
+        wish = self._outbox.add(Wish(entries=entries, blobs=submission.blobs))
+        self._repository.set_refs({self._kept(code): code for code in wish.code})
+        try:
+            return self.flush()
+        except UnreachableError as error:
+            return Receipt(commit=None, reason=str(error))
+        except ColabError:
+            self._outbox.remove([wish])
+            raise
+
+    def cancel(self, job_ids: Iterable[str]) -> Receipt:
+        wanted = set(job_ids)
+        waiting = {job_id for wish in self._outbox.wishes() for job_id in wish.ids}
+        self._outbox.withdraw(wanted)
+        if wanted - waiting:
+            self._outbox.add(Wish(cancels=tuple(sorted(wanted - waiting))))
+        try:
+            return self.flush()
+        except UnreachableError as error:
+            return Receipt(commit=None, reason=str(error))
+
+    def flush(self) -> Receipt:
+        wishes = self._outbox.wishes()
+        if not wishes:
+            return Receipt(commit=self._repository.resolve(self._track("intent")))
+        for tries in range(PUSH_TRIES):
+            head = self._repository.resolve(self._track("intent"))
+            commit = self._with_wishes(head, wishes)
+            if commit == head or commit is None or self._push_wishes(commit, head, wishes):
+                self._outbox.remove(wishes)
+                self._repository.set_refs({self._kept(code): None for wish in wishes for code in wish.code})
+                return Receipt(commit=commit)
+            if tries:
+                time.sleep(random.uniform(0, 0.1 * 2**tries))  # noqa: S311 - to part two that collide
+            self._fetch([Refspec(self._intent_ref, self._track("intent"))])
+        raise UnreachableError(
+            f"others changed {FILE} {PUSH_TRIES} times while it was being pushed: try again"
+        )
+
+    def refresh(self) -> View:
+        live = Refspec(f"{paths.LIVE_PREFIX}*", f"{self._track('live')}/*")
+        self._fetch(
+            [
+                Refspec(self._intent_ref, self._track("intent")),
+                Refspec(self._ledger_ref, self._track("ledger")),
+                live,
+            ],
+            prune=True,
+        )
+        self._load()
+        return self.view()
+
+    def view(self) -> View:
+        if self._intent.head is None and self._ledger.head is None:
+            self._load()
+        waiting = tuple(entry for wish in self._outbox.wishes() for entry in wish.entries)
+        known = {job.job_id for job in self._intent.jobs}
+        unsent = [_unsent(entry) for entry in waiting if entry["id"] not in known]
+        sound = not self._intent.note and not self._rewound
+        return View(
+            jobs=(*join(self._intent.jobs, self._ledger.states, removal_counts=sound), *unsent),
+            lives={worker: live for worker, (_, live) in self._lives.items()},
+            intent=self._intent.head,
+            ledger=self._ledger.head,
+            waiting=tuple(str(entry["id"]) for entry in waiting),
+            note=self._intent.note,
+        )
+
+    def read(self, job_id: str, name: str) -> bytes | None:
+        head = self._ledger_head()
+        return self._repository.read(head, paths.job_file(job_id, name)) if head else None
+
+    def files(self, job_id: str) -> dict[str, int]:
+        head, folder = self._ledger_head(), paths.job_folder(job_id)
+        entries = self._repository.ls_tree(head, folder, recursive=True, sizes=True) if head else []
+        return {entry.path.removeprefix(f"{folder}/"): entry.size_bytes or 0 for entry in entries}
+
+    def read_input(self, path: str) -> bytes | None:
+        head = self._repository.resolve(self._track("intent"))
+        return self._repository.read(head, path) if head else None
+
+    # --- workers -----------------------------------------------------------------------------------------
+
+    def record(
+        self,
+        view: View,
+        events: Sequence[Event],
+        *,
+        summaries: Mapping[str, Summary],
+        files: Mapping[str, bytes | Path],
+        live: Live | None = None,
+    ) -> Recorded:
+        changed = fold(view.jobs, events, summaries)
+        if view.ledger != self._ledger.head:
+            return Recorded.LOST
+        commit = self._repository.build_commit(
+            {**files, **ledger_files(changed, self._ledger.states)},
+            message=serialize_events(events) if events else f"Set superseded results aside {SKIP_CI}\n",
+            date_s=int(self._clock()),
+            base=view.ledger,
+            parents=[view.ledger] if view.ledger else [],
+        )
+        self._unsettled = _Unsettled(commit, view.ledger, changed)
+        updates = [PushUpdate(self._live_commit(live), paths.live_ref(live.worker))] if live else []
+        return self._push_ledger(updates)
+
+    def settle(self) -> Recorded:
+        asked = self._unsettled
+        if asked is None:
+            return Recorded.LOST
+        try:
+            self._fetch([Refspec(self._ledger_ref, self._track("ledger"))])
+        except UnreachableError:
+            return Recorded.UNKNOWN
+        head = self._repository.resolve(self._track("ledger"))
+        if head is not None and self._repository.is_ancestor(asked.commit, head):
+            self._unsettled = None
+            self._load()
+            return Recorded.LANDED
+        if head != asked.parent:
+            self._unsettled = None
+            return Recorded.LOST
+        return self._push_ledger([])
+
+    def publish(self, live: Live) -> None:
+        self._repository.push(
+            self._remote, [PushUpdate(self._live_commit(live), paths.live_ref(live.worker))]
+        )
+
+    def retire(self, worker: str) -> None:
+        self._repository.push(self._remote, [PushUpdate(None, paths.live_ref(worker))])
+
+    def save_checkpoint(self, job_id: str, attempt: int, files: Mapping[str, Path]) -> None:
+        self._checkpoints.save(job_id, attempt, files, date_s=int(self._clock()))
+
+    def load_checkpoint(self, job_id: str, folder: Path) -> bool:
+        return self._checkpoints.load(job_id, folder)
+
+    def drop_checkpoint(self, job_id: str) -> None:
+        self._checkpoints.drop(job_id)
+
+    def checkout(self, spec: JobSpec, folder: Path) -> str:
+        commit = find_code(self._repository, spec, remote=self._remote, tracking=self._tracking)
+        self._repository.add_worktree(folder, commit)
+        return commit
+
+    def remove_checkout(self, folder: Path) -> None:
+        try:
+            self._repository.remove_worktree(folder)
+        except (StoreError, OSError):
+            return  # the folder is in the way of nothing, and the clone is a cache
+
+    # --- inside ------------------------------------------------------------------------------------------
+
+    def _track(self, what: str) -> str:
+        return self._tracking + what
+
+    def _kept(self, code: str) -> str:
+        """The ref that keeps a snapshot alive here until it is pushed."""
+        return f"{self._tracking}outbox/{code[:16]}"
+
+    def _fetch(self, refspecs: Sequence[Refspec], *, prune: bool = False) -> None:
+        self._repository.fetch(self._remote, refspecs, prune=prune)
+
+    def _with_wishes(self, head: str | None, wishes: Sequence[Wish]) -> str | None:
+        """A commit on top of `head` that grants the wishes; `head` itself if it does already."""
+        data = before = self._repository.read(head, FILE) if head else None
+        blobs: dict[str, bytes] = {}
+        for wish in wishes:
+            data = append_entries(data, wish.entries)
+            blobs.update(wish.blobs)
+        cancels = {job_id for wish in wishes for job_id in wish.cancels}
+        if cancels and head:
+            data = self._with_cancels(data, head, cancels)
+        if data == before or data is None:
+            return head
+        names = [str(entry["name"]) for wish in wishes for entry in wish.entries]
+        return self._repository.build_commit(
+            {FILE: data, **blobs},
+            message=f"{_subject(names, len(cancels))} {SKIP_CI}\n",
+            date_s=int(self._clock()),
+            base=head,
+            parents=[head] if head else [],
+        )
+
+    def _with_cancels(self, data: bytes | None, head: str, cancels: set[str]) -> bytes:
+        entries = parse_intent(self._repository.read(head, FILE))
+        origins = origins_of(self._repository, head, entries, before=self._intent)
+
+        def cancelled(index: int, entry: Entry) -> dict[str, Json] | None:
+            jobs = read_entries([entry.value], origins)
+            found = isinstance(entry.value, dict) and jobs[0].job_id in cancels and jobs[0].wanted
+            return {**entry.value, "cancel": True} if found and isinstance(entry.value, dict) else None
+
+        return replace_entries(data, cancelled)
+
+    def _push_wishes(self, commit: str, head: str | None, wishes: Sequence[Wish]) -> bool:
+        codes = dict.fromkeys(code for wish in wishes for code in wish.code)
+        updates = [PushUpdate(commit, self._intent_ref, expect=head or ABSENT)]
+        updates += [PushUpdate(code, paths.code_ref(code)) for code in codes]
+        if self._repository.push(self._remote, updates) is PushOutcome.REJECTED:
+            return False
+        self._repository.set_refs({self._track("intent"): commit})
+        return True
+
+    def _push_ledger(self, updates: Sequence[PushUpdate]) -> Recorded:
+        asked = self._unsettled
+        if asked is None:
+            return Recorded.LOST
+        ledger = PushUpdate(asked.commit, self._ledger_ref, expect=asked.parent or ABSENT)
+        try:
+            outcome = self._repository.push(self._remote, [ledger, *updates])
+        except UnreachableError:
+            return Recorded.UNKNOWN
+        except RefusedError:
+            self._unsettled = None
+            raise
+        self._unsettled = None
+        if outcome is PushOutcome.REJECTED:
+            return Recorded.LOST
+        self._repository.set_refs({self._track("ledger"): asked.commit})
+        self._ledger = Ledger(asked.commit, {**self._ledger.states, **asked.changed})
+        return Recorded.LANDED
+
+    def _live_commit(self, live: Live) -> str:
+        return self._repository.build_commit(
+            {paths.LIVE: serialize_live(live)}, message=f"Alive {SKIP_CI}\n", date_s=int(self._clock())
+        )
+
+    def _ledger_head(self) -> str | None:
+        return self._ledger.head or self._repository.resolve(self._track("ledger"))
+
+    def _load(self) -> None:
+        """Read what the tracking refs point at, as far as it is new."""
+        refs = self._repository.refs(self._tracking)
+        intent, ledger = refs.get(self._track("intent")), refs.get(self._track("ledger"))
+        if intent != self._intent.head:
+            old = self._intent.head
+            self._rewound = bool(old and not (intent and self._repository.is_ancestor(old, intent)))
+            self._intent = read_intent(self._repository, intent, before=self._intent)
+        old = self._ledger.head
+        if old and ledger != old and not (ledger and self._repository.is_ancestor(old, ledger)):
+            self._rescue(old)
+        self._ledger = read_ledger(self._repository, ledger, before=self._ledger)
+        prefix = f"{self._track('live')}/"
+        lives = {ref.removeprefix(prefix): sha for ref, sha in refs.items() if ref.startswith(prefix)}
+        self._lives = read_lives(self._repository, lives, before=self._lives)
+
+    def _rescue(self, lost: str) -> None:
+        """The ledger is not a continuation of what was seen: nothing of it may be trusted or run on."""
+        self._repository.push(self._remote, [PushUpdate(lost, f"refs/colab/rescue/{lost[:16]}")])
+        branch = self._ledger_ref.removeprefix("refs/heads/")
+        raise CorruptError(
+            f"{branch} was rewritten: it no longer contains {lost[:12]}, which is kept as"
+            f" refs/colab/rescue/{lost[:16]}; push that back there, or start again to accept the new history"
+        )
+
+
+def _unsent(entry: Mapping[str, Json]) -> Job:
+    spec = parse_entry(dict(entry))
+    return Job(spec.job_id, spec, JobState(spec.job_id, name=spec.name))
+
+
+def _subject(names: Sequence[str], cancels: int) -> str:
+    queued = f"Queue {names[0]}" if names else ""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    cancelled = f"cancel {cancels} job{'s' * (cancels > 1)}" if cancels else ""
+    told = "; ".join(part for part in (queued + more, cancelled) if part)
+    return told[:1].upper() + told[1:]

@@ -1,0 +1,70 @@
+"""Which commit introduced a hand-written entry: its job runs in the code of that commit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+from colab_magics.errors import CorruptError
+from colab_magics.jobs.board import Origin, canonical
+from colab_magics.jobs.intent import FILE, parse_intent
+from colab_magics.store.git import Repository
+
+QUEUE_FILES = frozenset({FILE, "cells", "inputs"})
+
+
+def find_origins(
+    repository: Repository,
+    head: str,
+    wanted: Iterable[str],
+    *,
+    known: Mapping[str, Origin],
+    known_head: str | None,
+) -> dict[str, Origin]:
+    """For each entry of the queue's branch as of `head`, the commit that introduced it.
+
+    Walks back along first parents only as far as needed: to `known_head`, where `known` already tells.
+
+    Args:
+        repository: where the branch's history is.
+        head: the branch's tip; its experiments.json parses.
+        wanted: the canonical texts (`board.canonical`) of entries in it.
+        known: what this function returned for `known_head`.
+        known_head: a commit of the branch's history, or None.
+    """
+    pending, found = set(wanted), {}
+    introduced: str | None = None
+    for commit in repository.log_first_parent(head, path=FILE) if pending else []:
+        if commit == known_head:
+            found.update({text: known[text] for text in pending if text in known})
+            pending -= found.keys()
+        present = _entries(repository, commit)
+        if present is None:
+            continue  # broken at that moment: it neither brought nor removed an entry
+        if introduced is not None:
+            gone = pending - present
+            found.update({text: _origin(repository, introduced) for text in gone})
+            pending -= gone
+        introduced = commit
+        if not pending:
+            break
+    found.update({text: _origin(repository, introduced or head) for text in pending})
+    return found
+
+
+def holds_only_the_queue(repository: Repository, commit: str) -> bool:
+    """Whether a commit's tree has no code, as on a branch that the magic itself began."""
+    return all(entry.path in QUEUE_FILES for entry in repository.ls_tree(commit))
+
+
+def _entries(repository: Repository, commit: str) -> set[str] | None:
+    try:
+        return {canonical(entry.value) for entry in parse_intent(repository.read(commit, FILE))}
+    except CorruptError:
+        return None
+
+
+def _origin(repository: Repository, commit: str) -> Origin:
+    code = [f"{entry.mode} {entry.sha} {entry.path}" for entry in repository.ls_tree(commit)]
+    listing = "\n".join(line for line in code if line.split(" ", 2)[2] not in QUEUE_FILES)
+    return Origin(commit=commit, code_id=hashlib.sha256(listing.encode()).hexdigest() if listing else "")
