@@ -51,7 +51,11 @@ class MemoryStore:
 
     def submit(self, submission: Submission) -> Receipt:
         self._outbox.append(submission)
-        return self._flush_or_wait()
+        try:
+            return self._flush_or_wait()
+        except StoreError:
+            self._outbox.remove(submission)
+            raise
 
     def cancel(self, job_ids: Iterable[str]) -> Receipt:
         self._cancels |= set(job_ids)
@@ -100,7 +104,11 @@ class MemoryStore:
         return self.view()
 
     def view(self) -> View:
-        return replace(self._view, waiting=tuple(spec.job_id for each in self._outbox for spec in each.specs))
+        specs = [spec for each in self._outbox for spec in each.specs]
+        unsent = [Job(spec.job_id, spec, JobState(spec.job_id, name=spec.name)) for spec in specs]
+        return replace(
+            self._view, jobs=(*self._view.jobs, *unsent), waiting=tuple(spec.job_id for spec in specs)
+        )
 
     def read(self, job_id: str, name: str) -> bytes | None:
         return self._ledger.get(f"{job_folder(job_id)}/{name}")
