@@ -11,19 +11,17 @@ import os
 import shutil
 import stat
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
-from urllib.parse import urlsplit
 
-from colab_magics.errors import NoRemoteError, NoRepositoryError, RefusedError, StoreError, UnreachableError
-from colab_magics.store import git_answers, git_import, git_names, git_process
+from colab_magics.errors import NoRemoteError, NoRepositoryError, StoreError
+from colab_magics.store import git_import, git_names, git_objects, git_process, git_remote
 from colab_magics.store.git_answers import PushOutcome, PushUpdate, Refspec
 from colab_magics.store.git_names import ABSENT, EMPTY_TREE, SHA_LENGTH, check_ref, check_sha
-from colab_magics.store.git_process import Finished
+from colab_magics.store.git_objects import Change, CommitInfo, TreeEntry
+from colab_magics.store.git_runner import LOCAL_TIMEOUT_S, GitRunner
 
 __all__ = [
     "ABSENT",
@@ -38,65 +36,20 @@ __all__ = [
     "TreeEntry",
 ]
 
-LOCAL_TIMEOUT_S = 120.0
-NETWORK_TIMEOUT_S = 120.0
-
-# Two of our own processes in one clone may want the same ref at once; the loser looks again.
-_LOCK_ATTEMPTS = 5
-_LOCK_PAUSE_S = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class TreeEntry:
-    """One entry of a commit's tree. `kind` is blob, tree or commit (a submodule)."""
-
-    mode: str
-    kind: str
-    sha: str
-    size_bytes: int | None
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One path that differs between two commits. `status` is A (added), M, D (deleted) or T (type)."""
-
-    status: str
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class CommitInfo:
-    """What a commit says about itself. Times are Unix seconds."""
-
-    sha: str
-    tree: str
-    parents: tuple[str, ...]
-    author: str
-    authored_s: int
-    committed_s: int
-    message: str
-
 
 @dataclass(frozen=True, slots=True)
 class Repository:
     """A handle on one git directory: addresses and settings, no state, so threads may share it.
 
     Attributes:
-        git_dir: the git directory, absolute; of a linked worktree its own.
-        common_dir: where objects and refs live; `git_dir` except in a linked worktree.
-        work_tree: the top of the work tree, None for a bare repository.
-        isolated: run without the machine's and the person's configuration and helpers, as a daemon does.
-        token: how an isolated one logs in over HTTP; never in an argument, an address or a message.
+        runner: runs git here; has `isolated` (without the machine's and the person's configuration and
+            helpers, as a daemon works), `token` (how an isolated one logs in over HTTP; never in an
+            argument, an address or a message) and the timeouts.
+        common_dir: where objects and refs live; the git directory except in a linked worktree.
     """
 
-    git_dir: Path
+    runner: GitRunner
     common_dir: Path
-    work_tree: Path | None = None
-    isolated: bool = False
-    token: str | None = field(default=None, repr=False)
-    timeout_s: float = LOCAL_TIMEOUT_S
-    network_timeout_s: float = NETWORK_TIMEOUT_S
 
     # --- finding and making ------------------------------------------------------------------------------
 
@@ -130,7 +83,7 @@ class Repository:
         if len(lines) < 3 or (answer.returncode and lines[0] != "true"):
             raise NoRepositoryError(nowhere)
         work_tree = Path(lines[3]) if len(lines) > 3 and not answer.returncode else None
-        return cls(git_dir=Path(lines[1]), common_dir=Path(lines[2]), work_tree=work_tree)
+        return cls(runner=GitRunner(Path(lines[1]), work_tree), common_dir=Path(lines[2]))
 
     @classmethod
     def init_bare(
@@ -146,13 +99,24 @@ class Repository:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"{folder} cannot be made a repository: {error.strerror}.") from error
-        repository = cls(git_dir=folder, common_dir=folder, isolated=isolated, token=token)
-        repository._run("init", "--quiet", "--bare", "--template=", "--initial-branch=main")
+        repository = cls(runner=GitRunner(folder, isolated=isolated, token=token), common_dir=folder)
+        repository.runner.run("init", "--quiet", "--bare", "--template=", "--initial-branch=main")
         return repository
 
     def with_timeouts(self, *, timeout_s: float, network_timeout_s: float) -> Repository:
         """The same repository with other limits, seconds per command."""
-        return replace(self, timeout_s=timeout_s, network_timeout_s=network_timeout_s)
+        limits = replace(self.runner, timeout_s=timeout_s, network_timeout_s=network_timeout_s)
+        return replace(self, runner=limits)
+
+    @property
+    def git_dir(self) -> Path:
+        """The git directory, absolute; of a linked worktree its own."""
+        return self.runner.git_dir
+
+    @property
+    def work_tree(self) -> Path | None:
+        """The top of the work tree; None for a bare repository."""
+        return self.runner.work_tree
 
     @property
     def colab_dir(self) -> Path:
@@ -165,7 +129,7 @@ class Repository:
 
     def remotes(self) -> list[str]:
         """The names of the remotes, in the order of the configuration."""
-        return self._text("remote").splitlines()
+        return self.runner.text("remote").splitlines()
 
     def remote_url(self, name: str, *, push: bool = False) -> str:
         """The address of a remote, after the person's `insteadOf` rules, checked.
@@ -175,13 +139,14 @@ class Repository:
             StoreError: its address is of a kind that is not used (`git_names.check_url`).
         """
         direction = ("--push",) if push else ()
-        answer = self._run(
+        answer = self.runner.run(
             "remote", "get-url", *direction, "--", git_names.check_remote(name), ok=(0, 2, 128)
         )
         if answer.returncode:
             raise NoRemoteError(
                 f"there is no remote {name!r} in {self.work_tree or self.git_dir}; add one with"
-                f" git remote add {name} <address>, or name one of: {', '.join(self.remotes()) or 'none yet'}."
+                f" git remote add {name} <address>, or name another (there are:"
+                f" {', '.join(self.remotes()) or 'none'})."
             )
         url = os.fsdecode(answer.stdout).splitlines()[0]
         if (
@@ -201,19 +166,19 @@ class Repository:
             check_sha(name)
         elif name != "HEAD":
             check_ref(name)
-        answer = self._run("rev-parse", "--quiet", "--verify", f"{name}^{{commit}}", ok=(0, 1, 128))
+        answer = self.runner.run("rev-parse", "--quiet", "--verify", f"{name}^{{commit}}", ok=(0, 1, 128))
         return answer.stdout.decode().strip() or None
 
     def head_branch(self) -> str | None:
         """The branch that HEAD is on, such as `main`, also before its first commit; None if detached."""
-        answer = self._run("symbolic-ref", "--quiet", "HEAD", ok=(0, 1))
+        answer = self.runner.run("symbolic-ref", "--quiet", "HEAD", ok=(0, 1))
         return os.fsdecode(answer.stdout).strip().removeprefix("refs/heads/") or None
 
     def refs(self, prefix: str) -> dict[str, str]:
         """All refs below a prefix such as `refs/colab/`, full name → object id."""
         if prefix != "refs/":
             check_ref(prefix.rstrip("/"))
-        listed = self._text("for-each-ref", "--format=%(objectname) %(refname)", prefix)
+        listed = self.runner.text("for-each-ref", "--format=%(objectname) %(refname)", prefix)
         pairs = (line.split(" ", 1) for line in listed.splitlines())
         return {name: sha for sha, name in pairs}
 
@@ -231,35 +196,36 @@ class Repository:
         if not changes:
             return True
         expected = expected or {}
-        commands = []
-        for ref, sha in changes.items():
-            old = f"{check_sha(expected[ref])}" if ref in expected else ""
-            new = check_sha(sha) if sha is not None else ABSENT
-            commands.append(f"update {check_ref(ref)}\0{new}\0{old}\0")
-        answer = self._locking("update-ref", "--no-deref", "-z", "--stdin", stdin="".join(commands).encode())
+        commands = "".join(
+            f"update {check_ref(ref)}\0{check_sha(sha or ABSENT)}\0{check_sha(expected[ref]) if ref in expected else ''}\0"
+            for ref, sha in changes.items()
+        )
+        answer = self.runner.run_locking(
+            "update-ref", "--no-deref", "-z", "--stdin", stdin="".join(commands).encode()
+        )
         if answer.returncode == 0:
             return True
         if expected and ("but expected" in answer.stderr or "already exists" in answer.stderr
                          or "unable to resolve reference" in answer.stderr):  # fmt: skip
             return False
-        raise self._failure("moving refs", answer)
+        raise self.runner.failure("moving refs", answer)
 
     def is_ancestor(self, ancestor: str, descendant: str) -> bool:
         """Whether a commit is another one or in its history."""
         if ancestor == descendant:
             return True
         arguments = ("merge-base", "--is-ancestor", check_sha(ancestor), check_sha(descendant))
-        return self._run(*arguments, ok=(0, 1)).returncode == 0
+        return self.runner.run(*arguments, ok=(0, 1)).returncode == 0
 
     # --- reading -----------------------------------------------------------------------------------------
 
     def has(self, sha: str) -> bool:
         """Whether the object is here."""
-        return self._run("cat-file", "-e", check_sha(sha), ok=(0, 1, 128)).returncode == 0
+        return self.runner.run("cat-file", "-e", check_sha(sha), ok=(0, 1, 128)).returncode == 0
 
     def tree_of(self, commit: str) -> str:
         """The id of a commit's tree."""
-        return self._text("rev-parse", "--verify", f"{check_sha(commit)}^{{tree}}")
+        return self.runner.text("rev-parse", "--verify", f"{check_sha(commit)}^{{tree}}")
 
     def ls_tree(
         self, commit: str, path: str = "", *, recursive: bool = True, sizes: bool = False
@@ -271,14 +237,8 @@ class Repository:
         """
         flags = [*(["-r"] if recursive else []), *(["--long"] if sizes else [])]
         where = ["--", git_names.check_path(path) + ("" if recursive else "/")] if path else []
-        listed = self._run("ls-tree", "-z", "--full-tree", *flags, check_sha(commit), *where).stdout
-        entries = []
-        for record in listed.split(b"\0")[:-1]:
-            fields, name = record.split(b"\t", 1)
-            mode, kind, sha, *size = fields.decode().split()
-            size_bytes = int(size[0]) if size and size[0] != "-" else None
-            entries.append(TreeEntry(mode, kind, sha, size_bytes, os.fsdecode(name)))
-        return entries
+        listed = self.runner.run("ls-tree", "-z", "--full-tree", *flags, check_sha(commit), *where)
+        return git_objects.parse_tree(listed.stdout)
 
     def read(self, commit: str, path: str) -> bytes | None:
         """The content of one file of a commit, None if it is not there."""
@@ -301,7 +261,7 @@ class Repository:
                 git_names.check_path(path)
         return {
             name: content if kind == "blob" else None
-            for name, kind, content in self._cat_file(wanted)
+            for name, kind, content in git_objects.cat_file(self.runner, wanted)
         }  # fmt: skip
 
     def changed(self, old: str | None, new: str, *, prefix: str = "") -> list[Change]:
@@ -309,9 +269,8 @@ class Repository:
         where = ["--", git_names.check_path(prefix.rstrip("/"))] if prefix else []
         base = check_sha(old) if old else EMPTY_TREE
         flags = ("-r", "-z", "--no-renames", "--name-status", "--no-ext-diff", "--ignore-submodules=dirty")
-        listed = self._run("--literal-pathspecs", "diff-tree", *flags, base, check_sha(new), *where).stdout
-        words = os.fsdecode(listed).split("\0")[:-1]
-        return [Change(status, path) for status, path in zip(words[::2], words[1::2], strict=True)]
+        arguments = ("--literal-pathspecs", "diff-tree", *flags, base, check_sha(new), *where)
+        return git_objects.parse_changes(self.runner.run(*arguments).stdout)
 
     def log_first_parent(self, new: str, *, old: str | None = None, path: str = "") -> list[str]:
         """Commits from `new` back along first parents, newest first, without those of `old`'s history.
@@ -322,7 +281,7 @@ class Repository:
         exclude = [f"^{check_sha(old)}"] if old else []
         where = ["--", git_names.check_path(path)] if path else ["--"]
         arguments = ("--literal-pathspecs", "rev-list", "--first-parent", check_sha(new), *exclude, *where)
-        return self._text(*arguments).splitlines()
+        return self.runner.text(*arguments).splitlines()
 
     def commit_info(self, commit: str) -> CommitInfo:
         """What a commit says about itself.
@@ -339,29 +298,10 @@ class Repository:
         """What commits say about themselves, in one process; those that are not here are left out."""
         wanted = [check_sha(commit) for commit in dict.fromkeys(commits)]
         return {
-            name: _parse_commit(name, content)
-            for name, kind, content in self._cat_file(wanted)
+            name: git_objects.parse_commit(name, content)
+            for name, kind, content in git_objects.cat_file(self.runner, wanted)
             if kind == "commit"
         }
-
-    def _cat_file(self, names: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
-        if not names:
-            return
-        asked = os.fsencode("".join(f"{name}\n" for name in names))
-        output = memoryview(self._run("cat-file", "--batch", stdin=asked).stdout)
-        data, position = output.obj, 0
-        assert isinstance(data, bytes)
-        for name in names:
-            end = data.index(b"\n", position)
-            header = data[position:end]
-            position = end + 1
-            words = header.rsplit(b" ", 2)
-            if header.endswith((b" missing", b" submodule", b" ambiguous")):
-                yield name, "missing", b""
-                continue
-            size = int(words[2])
-            yield name, words[1].decode(), bytes(output[position : position + size])
-            position += size + 1
 
     # --- writing -----------------------------------------------------------------------------------------
 
@@ -405,7 +345,7 @@ class Repository:
                     keep_ref=ref is not None,
                 )
                 stream.seek(0)
-                answer = self._locking(
+                answer = self.runner.run_locking(
                     "fast-import", "--quiet", "--done", "--force", "--date-format=raw", stdin=stream
                 )
         except OSError as error:
@@ -415,7 +355,7 @@ class Repository:
             for crash in self.git_dir.glob("fast_import_crash_*"):
                 with suppress(OSError):
                     crash.unlink()
-            raise self._failure("building a commit", answer)
+            raise self.runner.failure("building a commit", answer)
         return sha
 
     # --- the network -------------------------------------------------------------------------------------
@@ -445,29 +385,7 @@ class Repository:
             RefusedError: no such repository, or no permission.
         """
         url = self._address(remote, push=False)
-        wanted = list(refspecs)
-        absent: list[Refspec] = []
-        flags = [
-            "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-gc", "--no-recurse-submodules",
-            "--no-show-forced-updates", "--refmap=", "--no-prune-tags", "--prune" if prune else "--no-prune",
-            *([f"--depth={int(depth)}"] if depth is not None else []),
-        ]  # fmt: skip
-        what = f"fetching from {git_names.redact_url(url)}"
-        while wanted:
-            specs = [f"+{_side(spec.source)}:{_side(spec.target)}" for spec in wanted]
-            answer = self._network(
-                "fetch", *flags, "--", url, *specs, url=url, what=what, timeout_s=timeout_s
-            )
-            if answer.returncode == 0:
-                break
-            gone = [
-                spec for spec in wanted if f"couldn't find remote ref {spec.source}\n" in answer.stderr + "\n"
-            ]
-            if not gone:
-                raise self._network_failure(what, answer)
-            # git names the first one only; the others go in the next round.
-            absent += gone
-            wanted = [spec for spec in wanted if spec not in gone]
+        absent = git_remote.fetch(self.runner, url, refspecs, prune=prune, depth=depth, timeout_s=timeout_s)
         if absent:
             have = self.refs("refs/")
             self.set_refs({spec.target: None for spec in absent if spec.target in have})
@@ -489,42 +407,7 @@ class Repository:
             RefusedError: credentials, permission, a hook, a protected branch, a quota. Nothing moved.
         """
         url = self._address(remote, push=True)
-        leases, specs = [], []
-        for update in updates:
-            target = check_ref(update.target)
-            source = check_sha(update.source) if update.source else ""
-            if update.expect is None:
-                specs.append(f"+{source}:{target}")
-                continue
-            expected = "" if update.expect == ABSENT else check_sha(update.expect)
-            leases.append(f"--force-with-lease={target}:{expected}")
-            # Without `+`, which would override the lease.
-            specs.append(f"{source}:{target}")
-        if not specs:
-            return PushOutcome.LANDED
-        what = f"pushing to {git_names.redact_url(url)}"
-        flags = ("--porcelain", "--atomic", "--no-verify", "--no-follow-tags", "--no-signed", "--no-progress",
-                 "--recurse-submodules=no")  # fmt: skip
-        answer = self._network(
-            "push", *flags, *leases, "--", url, *specs, url=url, what=what, timeout_s=timeout_s
-        )
-        if answer.returncode == 0:
-            return PushOutcome.LANDED
-        stdout = answer.stdout.decode("utf-8", "replace")
-        outcome = git_answers.outcome_of_push(stdout)
-        if outcome is not None:
-            return outcome
-        missing = [u for u in updates if f"unable to delete '{u.target}': remote ref" in answer.stderr]
-        if missing:
-            if any(update.expect is not None for update in missing):
-                return PushOutcome.REJECTED
-            return self.push(url, [u for u in updates if u not in missing], timeout_s=timeout_s)
-        if git_answers.has_statuses(stdout):
-            said = self._say(answer) if "remote:" in answer.stderr else ""
-            reasons = "; ".join(git_answers.refusal_reasons(stdout))
-            detail = ": ".join(part for part in (reasons, said) if part)
-            raise RefusedError(f"{what} was refused: {detail}; nothing was changed there.")
-        raise self._network_failure(what, answer)
+        return git_remote.push(self.runner, url, updates, timeout_s=timeout_s)
 
     # --- work trees --------------------------------------------------------------------------------------
 
@@ -535,20 +418,20 @@ class Repository:
             self.remove_worktree(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         arguments = ("worktree", "add", "--quiet", "--detach", "--force", "--force")
-        self._run(*arguments, str(folder), check_sha(commit))
+        self.runner.run(*arguments, str(folder), check_sha(commit))
 
     def remove_worktree(self, path: str | os.PathLike[str]) -> None:
         """Remove a folder made by `add_worktree` and all that is in it. Gone already is well."""
         folder = Path(path).absolute()
         _remove_tree(folder)
-        self._run("worktree", "prune", "--expire=now")
+        self.runner.run("worktree", "prune", "--expire=now")
 
     def object_bytes(self) -> int:
         """How much disk the repository's objects take, in bytes."""
         files = (path for path in (self.common_dir / "objects").rglob("*") if path.is_file())
         return sum(path.stat().st_size for path in files)
 
-    # --- running -----------------------------------------------------------------------------------------
+    # --- parts -------------------------------------------------------------------------------------------
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -567,110 +450,6 @@ class Repository:
             return git_names.check_url(remote)
         return self.remote_url(remote, push=push)
 
-    def _environment(self) -> dict[str, str]:
-        if not self.isolated:
-            return {}
-        nobody = {
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_ASKPASS": "",
-            "SSH_ASKPASS": "",
-        }
-        return nobody | ({git_process.TOKEN_VARIABLE: self.token} if self.token else {})
-
-    def _run(
-        self,
-        *arguments: str,
-        ok: Sequence[int] = (0,),
-        stdin: bytes | IO[bytes] | None = None,
-        timeout_s: float | None = None,
-    ) -> Finished:
-        limit = self.timeout_s if timeout_s is None else timeout_s
-        try:
-            answer = self._execute(arguments, stdin=stdin, timeout_s=limit)
-        except TimeoutError:
-            raise StoreError(
-                f"git {_verb(arguments)} in {self.git_dir} did not end in {limit:g} s and was stopped."
-            ) from None
-        if answer.returncode not in ok:
-            raise self._failure(f"git {_verb(arguments)}", answer)
-        return answer
-
-    def _execute(
-        self, arguments: Sequence[str], *, timeout_s: float, stdin: bytes | IO[bytes] | None = None,
-        config: Sequence[str] = (),
-    ) -> Finished:  # fmt: skip
-        where = [f"--git-dir={self.git_dir}"]
-        if self.work_tree is not None:
-            where.append(f"--work-tree={self.work_tree}")
-        settings = [word for setting in config for word in ("-c", setting)]
-        return git_process.run_git(
-            [*where, *settings, *arguments],
-            cwd=self.git_dir,
-            environment=self._environment(),
-            timeout_s=timeout_s,
-            stdin=stdin,
-        )
-
-    def _locking(self, *arguments: str, stdin: bytes | IO[bytes] | None) -> Finished:
-        answer = self._run(*arguments, stdin=stdin, ok=range(256))
-        for _ in range(_LOCK_ATTEMPTS):
-            if answer.returncode == 0 or ".lock': File exists" not in answer.stderr:
-                break
-            time.sleep(_LOCK_PAUSE_S)
-            if stdin is not None and not isinstance(stdin, bytes):
-                stdin.seek(0)
-            answer = self._run(*arguments, stdin=stdin, ok=range(256))
-        return answer
-
-    def _network(self, *arguments: str, url: str, what: str, timeout_s: float | None) -> Finished:
-        limit = self.network_timeout_s if timeout_s is None else timeout_s
-        config = []
-        if self.token:
-            config = git_process.login(urlsplit(url))
-        try:
-            return self._execute(arguments, timeout_s=limit, config=config)
-        except TimeoutError:
-            raise UnreachableError(
-                f"{what} did not end in {limit:g} s and was stopped; try again later."
-            ) from None
-
-    def _say(self, answer: Finished) -> str:
-        return git_process.say(answer, token=self.token)
-
-    def _network_failure(self, what: str, answer: Finished) -> Exception:
-        return git_answers.network_error(what, stderr=answer.stderr, said=self._say(answer))
-
-    def _failure(self, what: str, answer: Finished) -> StoreError:
-        full = "No space left on device" in answer.stderr or "Disk quota exceeded" in answer.stderr
-        then = "; the disk is full: free some space and try again" if full else ""
-        return StoreError(f"{what} in {self.git_dir} failed: {self._say(answer)}{then}.")
-
-    def _text(self, *arguments: str) -> str:
-        return os.fsdecode(self._run(*arguments).stdout).removesuffix("\n")
-
-
-def _verb(arguments: Sequence[str]) -> str:
-    return next((word for word in arguments if not word.startswith("-")), "")
-
-
-def _side(name: str) -> str:
-    if name.endswith("/*"):
-        return check_ref(name.removesuffix("/*")) + "/*"
-    return check_ref(name)
-
-
-def _parse_commit(sha: str, content: bytes) -> CommitInfo:
-    head, _, message = content.decode("utf-8", "surrogateescape").partition("\n\n")
-    fields: dict[str, list[str]] = {}
-    for line in head.split("\n"):
-        name, _, value = line.partition(" ")
-        fields.setdefault(name, []).append(value)
-    author, authored_s, _ = fields["author"][0].rsplit(" ", 2)
-    committed_s = fields["committer"][0].rsplit(" ", 2)[1]
-    parents = tuple(fields.get("parent", ()))
-    return CommitInfo(sha, fields["tree"][0], parents, author, int(authored_s), int(committed_s), message)
-
 
 def _remove_tree(folder: Path) -> None:
     if folder.is_symlink() or folder.is_file():
@@ -681,7 +460,7 @@ def _remove_tree(folder: Path) -> None:
     if folder.exists():
         for directory, _, _ in os.walk(folder):
             with suppress(OSError):
-                os.chmod(directory, stat.S_IRWXU)
+                Path(directory).chmod(stat.S_IRWXU)
         shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         raise StoreError(f"{folder} cannot be emptied; remove it by hand.")

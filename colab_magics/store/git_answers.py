@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from colab_magics.errors import ColabError, RefusedError, StoreError, UnreachableError
+from colab_magics.store.git_process import Finished
 
 
 class PushOutcome(StrEnum):
@@ -65,13 +66,19 @@ _UNREACHABLE = re.compile(
 
 _REFUSED = re.compile(
     r"""authentication\ failed | could\ not\ read\ (username|password) | permission\ .*denied
-    | access\ denied | returned\ error:\ 4(?!08|29)\d\d | repository\ .*not\ found | not\ appear\ to\ be\ a\ git
-    | host\ key\ verification | dubious\ ownership | owned\ by\ someone\ else | access\ rights
+    | access\ denied | returned\ error:\ 4(?!08|29)\d\d
+    | repository\ .*not\ found | not\ appear\ to\ be\ a\ git
+    | host\ key\ verification
+    | dubious\ ownership | owned\ by\ someone\ else
     | hook\ declined | not\ allowed | forbidden | unauthorized | no\ such\ file | \bnot\ found\b
     | does\ not\ support | certificate | repository\ .*does\ not\ exist | invalid\ credentials""",
     re.VERBOSE | re.IGNORECASE,
 )
 
+_EPILOGUE = re.compile(
+    r"hung up|could not read from remote repository|make sure you have the correct access|repository exists",
+    re.IGNORECASE,
+)
 _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded|disk full", re.IGNORECASE)
 _STATUS = re.compile(r"^(?P<flag>[ +\-*!=])\t(?P<refs>[^\t]*)\t(?P<summary>.*)$")
 _REASON = re.compile(r"\((?P<reason>.*)\)\s*$")
@@ -119,17 +126,20 @@ def network_error(what: str, *, stderr: str, said: str) -> ColabError:
         said: the words to show, without secrets.
     """
     # A hook may print anything: what the remote's programs said is for showing, not for judging.
-    own = "\n".join(line for line in stderr.splitlines() if not line.startswith("remote:"))
-    if _DISK_FULL.search(own):
+    own = [line for line in stderr.splitlines() if not line.startswith("remote:")]
+    if any(_DISK_FULL.search(line) for line in own):
         return StoreError(f"{what} failed since the disk is full: {said}; free some space and try again.")
-    generic = "Please make sure you have the correct access rights"
-    specific = "\n".join(line for line in own.splitlines() if generic not in line)
-    # "Could not read from remote repository" and "the remote end hung up" follow every other cause.
-    cause = re.sub(
-        r"(?m)^.*(Could not read from remote repository|and the repository exists).*$", "", specific
-    )
-    if _REFUSED.search(re.sub(r"(?m)^.*hung up.*$", "", cause)):
+    # These follow any other cause; alone they mean that the connection was lost.
+    causes = [line for line in own if not _EPILOGUE.search(line)]
+    if any(_REFUSED.search(line) for line in causes):
         return RefusedError(f"{what} was refused: {said}; check the address, the token and what it may do.")
-    if _UNREACHABLE.search(cause) or generic in own:
+    if len(causes) < len(own) or any(_UNREACHABLE.search(line) for line in causes):
         return UnreachableError(f"{what} failed since nobody answered properly: {said}; try again later.")
     return StoreError(f"{what} failed: {said}.")
+
+
+def advice(answer: Finished) -> str:
+    """What to add to the message of a command that failed on this machine."""
+    if _DISK_FULL.search(answer.stderr):
+        return "; the disk is full: free some space and try again"
+    return ""

@@ -1,0 +1,118 @@
+"""Fetching and pushing: exact refs, all or nothing, with an outcome that can be told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from colab_magics.errors import RefusedError
+from colab_magics.store import git_answers
+from colab_magics.store.git_answers import PushOutcome, PushUpdate, Refspec
+from colab_magics.store.git_names import ABSENT, check_ref, check_sha, redact_url
+from colab_magics.store.git_process import Finished
+from colab_magics.store.git_runner import GitRunner
+
+_FETCH = (
+    "fetch",
+    "--quiet",
+    "--no-tags",
+    "--no-write-fetch-head",
+    "--no-auto-gc",
+    "--no-recurse-submodules",
+    "--no-show-forced-updates",
+    "--no-prune-tags",
+    # Without it git also updates refs/remotes/<name>/*, as the person's configuration says.
+    "--refmap=",
+)
+_PUSH = (
+    "push",
+    "--porcelain",
+    "--atomic",
+    "--no-verify",
+    "--no-follow-tags",
+    "--no-signed",
+    "--no-progress",
+    "--recurse-submodules=no",
+)
+
+
+def fetch(
+    runner: GitRunner,
+    url: str,
+    refspecs: Sequence[Refspec],
+    *,
+    prune: bool,
+    depth: int | None,
+    timeout_s: float | None,
+) -> list[Refspec]:
+    """Fetch refs; return those exact ones that the remote does not have."""
+    what = f"fetching from {redact_url(url)}"
+    flags = ["--prune" if prune else "--no-prune"]
+    if depth is not None:
+        flags.append(f"--depth={int(depth)}")
+    wanted, absent = list(refspecs), []
+    while wanted:
+        specs = [f"+{_side(spec.source)}:{_side(spec.target)}" for spec in wanted]
+        answer = runner.network(*_FETCH, *flags, "--", url, *specs, url=url, what=what, timeout_s=timeout_s)
+        if answer.returncode == 0:
+            break
+        lines = answer.stderr.splitlines()
+        gone = [spec for spec in wanted if f"fatal: couldn't find remote ref {spec.source}" in lines]
+        if not gone:
+            raise runner.network_failure(what, answer)
+        # git gives up at the first one that is missing; the others show in the next round.
+        absent += gone
+        wanted = [spec for spec in wanted if spec not in gone]
+    return absent
+
+
+def push(
+    runner: GitRunner, url: str, updates: Sequence[PushUpdate], *, timeout_s: float | None
+) -> PushOutcome:
+    """Push refs, all or none."""
+    if not updates:
+        return PushOutcome.LANDED
+    what = f"pushing to {redact_url(url)}"
+    leases = [lease for update in updates for lease in _lease(update)]
+    specs = [_spec(update) for update in updates]
+    answer = runner.network(*_PUSH, *leases, "--", url, *specs, url=url, what=what, timeout_s=timeout_s)
+    if answer.returncode == 0:
+        return PushOutcome.LANDED
+    stdout = answer.stdout.decode("utf-8", "replace")
+    outcome = git_answers.outcome_of_push(stdout)
+    if outcome is not None:
+        return outcome
+    # git does not even ask the remote to delete what it does not have.
+    gone = [u for u in updates if f"unable to delete '{u.target}': remote ref" in answer.stderr]
+    if any(update.expect is not None for update in gone):
+        return PushOutcome.REJECTED
+    if gone:
+        return push(runner, url, [u for u in updates if u not in gone], timeout_s=timeout_s)
+    if git_answers.has_statuses(stdout):
+        raise _refusal(runner, what, answer, stdout)
+    raise runner.network_failure(what, answer)
+
+
+def _lease(update: PushUpdate) -> list[str]:
+    if update.expect is None:
+        return []
+    expected = "" if update.expect == ABSENT else check_sha(update.expect)
+    return [f"--force-with-lease={check_ref(update.target)}:{expected}"]
+
+
+def _spec(update: PushUpdate) -> str:
+    source = check_sha(update.source) if update.source else ""
+    # `+` would override a lease.
+    return f"{'+' if update.expect is None else ''}{source}:{check_ref(update.target)}"
+
+
+def _refusal(runner: GitRunner, what: str, answer: Finished, stdout: str) -> RefusedError:
+    reasons = "; ".join(git_answers.refusal_reasons(stdout))
+    words = runner.say(answer) if "remote:" in answer.stderr else ""
+    detail = ": ".join(part for part in (reasons, words) if part)
+    return RefusedError(f"{what} was refused: {detail}; nothing was changed there.")
+
+
+def _side(name: str) -> str:
+    if name.endswith("/*"):
+        return check_ref(name.removesuffix("/*")) + "/*"
+    return check_ref(name)

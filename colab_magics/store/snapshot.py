@@ -1,0 +1,326 @@
+"""The code on disk as a commit: what a job runs in.
+
+The commit's tree is the work tree as it is now: uncommitted edits, staged things, deletions, and untracked
+files that are not ignored. Nothing of the person's is touched: work tree, index, HEAD, branches, stash,
+FETCH_HEAD and configuration stay as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from colab_magics.errors import NoRepositoryError, SnapshotError
+from colab_magics.store import git_index
+from colab_magics.store.git import Repository
+from colab_magics.store.git_import import IDENTITY
+from colab_magics.store.git_index import GITLINK, Scan, Staged
+from colab_magics.store.git_names import check_remote, check_sha
+
+MAX_FILE_BYTES = 5_000_000
+"""Larger files belong beside Git: hosting sites recommend 1 MB and refuse 100 MB.
+
+Source: https://docs.github.com/en/repositories/creating-and-managing-repositories/repository-limits
+"""
+
+WORKFLOWS = ".github/workflows/"
+"""Hosting sites refuse changes here from tokens that may do everything else."""
+
+_NAMED = 5
+"""How many files a message names."""
+
+_SECRETS = [
+    ".env",
+    ".env.*",
+    "*.pem",
+    "*.key",
+    "*.p12",
+    "*.pfx",
+    "*.jks",
+    "*.keystore",
+    "id_rsa*",
+    "id_dsa*",
+    "id_ecdsa*",
+    "id_ed25519*",
+    ".netrc",
+    "_netrc",
+    ".pypirc",
+    ".git-credentials",
+    "credentials.json",
+    "client_secret*.json",
+    "service-account*.json",
+    "kaggle.json",
+    ".htpasswd",
+    "*.kdbx",
+    "*_token",
+    "token.json",
+    "secrets.json",
+    "secrets.toml",
+    "secrets.yaml",
+    "secrets.yml",
+]
+_NO_SECRETS = (".env.example", ".env.sample", ".env.template", ".env.dist", "*.pub")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The code on disk, as a commit that is in the clone's object store and on no branch.
+
+    Attributes:
+        commit: its id; HEAD's own where HEAD is on the remote and nothing differs from it.
+        base: HEAD's commit; None before the first one.
+        branch: the branch that HEAD is on; None if detached.
+        left_out: what is on disk and not in the commit as it is, each with the reason.
+        changed_files: how many files differ from HEAD.
+    """
+
+    commit: str
+    base: str | None
+    branch: str | None
+    left_out: tuple[str, ...]
+    changed_files: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """Where HEAD is, and the nearest commit at or before it that the remote has."""
+
+    commit: str | None
+    branch: str | None
+    parent: str | None
+    parent_tree: str | None
+    parent_date_s: int
+    workflows: dict[str, Staged]
+
+
+def take_snapshot(repository: Repository, *, remote: str, max_file_bytes: int = MAX_FILE_BYTES) -> Snapshot:
+    """Write the work tree, as it is on disk now, as a commit that can be pushed to `remote`.
+
+    The commit's parent is HEAD if the remote has it, else the nearest of HEAD's ancestors that it has, so
+    that a push sends only what is new and nothing that the person has not pushed. The same state gives the
+    same id. No ref points at the commit: the caller pushes it or keeps it.
+
+    Args:
+        remote: the remote's name; what it has is what was last seen of it.
+        max_file_bytes: files that would be new or changed may not be larger.
+
+    Raises:
+        SnapshotError: files that are too large, or that cannot be read; the message names them.
+        NoRepositoryError: the repository has no work tree.
+    """
+    if repository.work_tree is None:
+        raise NoRepositoryError(f"{repository.git_dir} has no work tree, so there is no code to send.")
+    with repository.scratch() as folder, ThreadPoolExecutor(1) as elsewhere:
+        looking = elsewhere.submit(_look_at_head, repository, remote)
+        runner, index = repository.runner, folder / "index"
+        git_index.copy_index(runner, index)
+        found = git_index.scan(runner, index=index)
+        content = _choose(repository, found)
+        _check_sizes(repository.work_tree, content, limit_bytes=max_file_bytes)
+        git_index.update(runner, index=index, paths=content.paths)
+        head = looking.result()
+        git_index.put(runner, index=index, entries=_workflows_to_restore(found, content, head))
+        tree = git_index.write_tree(runner, index=index)
+        counting = elsewhere.submit(_count_changes, repository, head, tree)
+        commit = _commit(repository, tree, head)
+        left_out = tuple(sorted(content.left_out))
+        return Snapshot(commit, head.commit, head.branch, left_out, counting.result())
+
+
+# --- what goes in ----------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Content:
+    """What the index has to be told: paths as they are on disk; `fresh` ones are new or edited."""
+
+    paths: list[str] = field(default_factory=list)
+    fresh: list[str] = field(default_factory=list)
+    workflows: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    def take(self, path: str) -> None:
+        self.paths.append(path)
+        self.fresh.append(path)
+
+
+def _choose(repository: Repository, found: Scan) -> _Content:
+    content = _Content()
+    links = [path for path, entry in found.staged.items() if entry.mode == GITLINK]
+    for path in (*found.deleted, *found.modified):
+        if path.startswith(WORKFLOWS):
+            content.workflows.append(path)
+        elif path not in links:
+            content.take(path)
+    for path in found.untracked:
+        if path.startswith(WORKFLOWS):
+            content.workflows.append(path)
+        elif path.endswith("/"):
+            _flatten(repository, path, content, is_tracked=False)
+        else:
+            _take_untracked(path, content)
+    for path in links:
+        _flatten(repository, f"{path}/", content, is_tracked=True)
+    if repository.work_tree is not None and _uses_lfs(repository.work_tree):
+        content.left_out.append("files kept by Git LFS (their pointers are sent, not their content)")
+    return content
+
+
+def _take_untracked(path: str, content: _Content) -> None:
+    if looks_like_a_secret(path):
+        content.left_out.append(f"{path} (looks like a secret; git add it to send it)")
+    else:
+        content.take(path)
+
+
+def looks_like_a_secret(path: str) -> bool:
+    """Whether a file's name is one that keys, passwords and tokens usually have."""
+    name = path.rpartition("/")[2].lower()
+    if any(fnmatchcase(name, pattern) for pattern in _NO_SECRETS):
+        return False
+    return any(fnmatchcase(name, pattern) for pattern in _SECRETS)
+
+
+def _flatten(repository: Repository, folder: str, content: _Content, *, is_tracked: bool) -> None:
+    """Take the files of a submodule, or of a repository that lies in this one, as plain files."""
+    assert repository.work_tree is not None
+    top = repository.work_tree / folder
+    inner = _repository_at(top) if (top / ".git").exists() else None
+    if inner is None:
+        how = "a submodule that is not checked out; git submodule update --init gets it"
+        content.left_out.append(f"{folder.rstrip('/')} ({how if is_tracked else 'a broken repository'})")
+        return
+    if inner.common_dir == repository.common_dir:
+        content.left_out.append(f"{folder.rstrip('/')} (another work tree of this repository)")
+        return
+    found = git_index.scan(inner.runner)
+    edited = set(found.modified)
+    for path, entry in found.staged.items():
+        if entry.mode == GITLINK:
+            _flatten(repository, f"{folder}{path}/", content, is_tracked=True)
+        elif path not in found.deleted:
+            content.paths.append(folder + path)
+            content.fresh.extend([folder + path] if path in edited else [])
+    for path in found.untracked:
+        if path.endswith("/"):
+            _flatten(repository, folder + path, content, is_tracked=False)
+        else:
+            _take_untracked(folder + path, content)
+
+
+def _repository_at(folder: Path) -> Repository | None:
+    try:
+        inner = Repository.discover(folder)
+    except NoRepositoryError:
+        return None
+    is_here = inner.work_tree is not None and inner.work_tree.samefile(folder)
+    return inner if is_here else None
+
+
+def _uses_lfs(work_tree: Path) -> bool:
+    try:
+        return b"filter=lfs" in (work_tree / ".gitattributes").read_bytes()
+    except OSError:
+        return False
+
+
+def _check_sizes(work_tree: Path, content: _Content, *, limit_bytes: int) -> None:
+    """Look at the sizes before anything is read; what is neither file nor link is left out."""
+    large, odd = [], set()
+    for path in content.fresh:
+        try:
+            status = (work_tree / path).lstat()
+        except OSError:
+            continue
+        if stat.S_ISREG(status.st_mode):
+            if status.st_size > limit_bytes:
+                large.append(f"{path} ({_megabytes(status.st_size)})")
+        elif not stat.S_ISLNK(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            odd.add(path)
+    if odd:
+        content.left_out.extend(f"{path} (neither a file nor a link)" for path in odd)
+        content.paths = [path for path in content.paths if path not in odd]
+    if large:
+        more = f" and {len(large) - _NAMED} more" if len(large) > _NAMED else ""
+        raise SnapshotError(
+            f"{', '.join(large[:_NAMED])}{more} would be sent and exceed the limit of"
+            f" {_megabytes(limit_bytes)} a file; list them in .gitignore, or raise the limit with"
+            " %config ColabMagics.max_file_mb."
+        )
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.3g} MB"
+
+
+# --- where it hangs --------------------------------------------------------------------------------------
+
+
+def _look_at_head(repository: Repository, remote: str) -> _Head:
+    runner = repository.runner
+    asked = runner.run("rev-parse", "--quiet", "HEAD", "--symbolic-full-name", "HEAD", ok=(0, 1, 128))
+    if asked.returncode:
+        return _Head(None, repository.head_branch(), None, None, 0, {})
+    commit, name = os.fsdecode(asked.stdout).splitlines()
+    branch = name.removeprefix("refs/heads/") if name != "HEAD" else None
+    parent = _nearest_published(repository, commit, remote)
+    if parent is None:
+        return _Head(commit, branch, None, None, 0, {})
+    about = repository.commit_info(parent)
+    workflows = {
+        entry.path: Staged(entry.mode, entry.sha)
+        for entry in repository.ls_tree(parent, WORKFLOWS.rstrip("/"))
+    }
+    return _Head(commit, branch, parent, about.tree, about.committed_s, workflows)
+
+
+def _nearest_published(repository: Repository, commit: str, remote: str) -> str | None:
+    """The first commit, from this one back along first parents, that the remote was last seen to have."""
+    name = check_remote(remote)
+    published = (f"--glob=refs/remotes/{name}/*", f"--glob=refs/colab/remote/{name}/*")
+    listed = repository.runner.text(
+        "rev-list", "--first-parent", "--boundary", check_sha(commit), "--not", *published
+    ).splitlines()
+    if not listed:
+        return commit
+    return next((line[1:] for line in listed if line.startswith("-")), None)
+
+
+def _workflows_to_restore(found: Scan, content: _Content, head: _Head) -> dict[str, Staged | None]:
+    """The workflow files whose version of the parent is kept, since a push with others may be refused."""
+    here = {path: entry for path, entry in found.staged.items() if path.startswith(WORKFLOWS)}
+    differing = {
+        path for path in here.keys() | head.workflows.keys() if here.get(path) != head.workflows.get(path)
+    }
+    for path in sorted(differing.union(content.workflows)):
+        content.left_out.append(
+            f"{path} (a workflow; tokens may not change it, so the pushed version is kept)"
+        )
+    return {path: head.workflows.get(path) for path in sorted(differing.union(content.workflows))}
+
+
+def _count_changes(repository: Repository, head: _Head, tree: str) -> int:
+    return len(repository.changed(head.commit, tree))
+
+
+def _commit(repository: Repository, tree: str, head: _Head) -> str:
+    if head.parent is not None and head.parent == head.commit and tree == head.parent_tree:
+        return head.parent
+    about = [f"Base-Commit: {head.commit}"] if head.commit else []
+    about += [f"Branch: {head.branch}"] if head.branch else []
+    signature = f"{IDENTITY} {head.parent_date_s} +0000"
+    lines = [
+        f"tree {tree}",
+        *([f"parent {head.parent}"] if head.parent else []),
+        f"author {signature}",
+        f"committer {signature}",
+        "",
+        "Code as it is on disk",
+        *(["", *about] if about else []),
+        "",
+    ]
+    return git_index.write_commit(repository.runner, os.fsencode("\n".join(lines)))
