@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import colab_pins
 import harness
 import pytest
 
@@ -83,3 +85,27 @@ def bare_remote(tmp_path: Path) -> Path:
 def project(tmp_path: Path, bare_remote: Path) -> Path:
     """A work tree with one commit on `main`, pushed to `origin`, which is `bare_remote` over file://."""
     return harness.make_project(tmp_path / "project", remote_url=bare_remote.as_uri())
+
+
+@pytest.fixture(scope="session")
+def built_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The distribution, built from this checkout as `pip install` would build it."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip"]
+    harness.run([*pip, "wheel", "-q", "--no-deps", "--wheel-dir", folder, harness.ROOT])
+    (wheel,) = folder.glob("colab_magics-*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="session")
+def colab_python(tmp_path_factory: pytest.TempPathFactory, built_wheel: Path) -> Path:
+    """A Python with Colab's pins, Colab's IPython configuration, a faked `google.colab`, and our wheel.
+
+    Every ipykernel that is started plainly with it gets the faked kernel class, as on Colab.
+    """
+    if colab_pins.interpreter() is None:
+        harness.missing(f"no Python {' or '.join(colab_pins.VERSIONS)} on this machine")
+    target = tmp_path_factory.mktemp("colab") / "machine"
+    python = colab_pins.copy_environment(colab_pins.pinned_environment(), target)
+    harness.run([python, "-m", "pip", "install", "-q", built_wheel])
+    return python
