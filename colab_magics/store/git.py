@@ -36,6 +36,8 @@ __all__ = [
     "TreeEntry",
 ]
 
+_UNEXPECTED_REF = ("but expected", "reference already exists", "unable to resolve reference")
+
 
 @dataclass(frozen=True, slots=True)
 class Repository:
@@ -196,17 +198,16 @@ class Repository:
         if not changes:
             return True
         expected = expected or {}
-        commands = "".join(
-            f"update {check_ref(ref)}\0{check_sha(sha or ABSENT)}\0{check_sha(expected[ref]) if ref in expected else ''}\0"
+        words = [
+            word
             for ref, sha in changes.items()
-        )
-        answer = self.runner.run_locking(
-            "update-ref", "--no-deref", "-z", "--stdin", stdin="".join(commands).encode()
-        )
+            for word in (f"update {check_ref(ref)}", check_sha(sha or ABSENT), expected.get(ref, ""))
+        ]
+        commands = os.fsencode("".join(f"{word}\0" for word in words))
+        answer = self.runner.run_locking("update-ref", "--no-deref", "-z", "--stdin", stdin=commands)
         if answer.returncode == 0:
             return True
-        if expected and ("but expected" in answer.stderr or "already exists" in answer.stderr
-                         or "unable to resolve reference" in answer.stderr):  # fmt: skip
+        if expected and any(words in answer.stderr for words in _UNEXPECTED_REF):
             return False
         raise self.runner.failure("moving refs", answer)
 

@@ -65,33 +65,17 @@ _FIXED = {
 # What a person may set for every git: where their configuration is, how to log in, how to get out.
 # Everything else that starts with GIT_ (GIT_DIR and GIT_INDEX_FILE in a hook, GIT_TRACE, GIT_CONFIG_COUNT …)
 # was meant for another command.
-_KEPT = frozenset(
-    [
-        "GIT_ASKPASS",
-        "GIT_SSH",
-        "GIT_SSH_COMMAND",
-        "GIT_SSH_VARIANT",
-        "GIT_EXEC_PATH",
-        "GIT_CONFIG_GLOBAL",
-        "GIT_CONFIG_SYSTEM",
-        "GIT_CONFIG_NOSYSTEM",
-        "GIT_PROXY_COMMAND",
-        "GIT_HTTP_USER_AGENT",
-        "GIT_HTTP_PROXY_AUTHMETHOD",
-        "GIT_HTTP_LOW_SPEED_LIMIT",
-        "GIT_HTTP_LOW_SPEED_TIME",
-        "GIT_EDITOR",
-        "GIT_SEQUENCE_EDITOR",
-        "GIT_PAGER",
-        "GIT_AUTHOR_NAME",
-        "GIT_AUTHOR_EMAIL",
-        "GIT_AUTHOR_DATE",
-        "GIT_COMMITTER_NAME",
-        "GIT_COMMITTER_EMAIL",
-        "GIT_COMMITTER_DATE",
-        "GIT_PS1_SHOWDIRTYSTATE",
-    ]
-)
+# fmt: off
+_KEPT = frozenset((
+    "GIT_ASKPASS", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSH_VARIANT", "GIT_EXEC_PATH",
+    "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM",
+    "GIT_PROXY_COMMAND", "GIT_HTTP_USER_AGENT", "GIT_HTTP_PROXY_AUTHMETHOD",
+    "GIT_HTTP_LOW_SPEED_LIMIT", "GIT_HTTP_LOW_SPEED_TIME",
+    # Without effect on what is done here, and common.
+    "GIT_EDITOR", "GIT_SEQUENCE_EDITOR", "GIT_PAGER", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL",
+    "GIT_AUTHOR_DATE", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "GIT_COMMITTER_DATE",
+))
+# fmt: on
 _KEPT_PREFIXES = ("GIT_SSL_", "GIT_PROXY_SSL_", "GIT_PYTHON_")
 
 

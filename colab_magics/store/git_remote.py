@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from colab_magics.errors import RefusedError
@@ -9,7 +10,7 @@ from colab_magics.store import git_answers
 from colab_magics.store.git_answers import PushOutcome, PushUpdate, Refspec
 from colab_magics.store.git_names import ABSENT, check_ref, check_sha, redact_url
 from colab_magics.store.git_process import Finished
-from colab_magics.store.git_runner import GitRunner
+from colab_magics.store.git_runner import LOCK_ATTEMPTS, LOCK_PAUSE_S, GitRunner
 
 _FETCH = (
     "fetch",
@@ -49,12 +50,17 @@ def fetch(
     flags = ["--prune" if prune else "--no-prune"]
     if depth is not None:
         flags.append(f"--depth={int(depth)}")
-    wanted, absent = list(refspecs), []
+    wanted, absent, tries = list(refspecs), [], LOCK_ATTEMPTS
     while wanted:
         specs = [f"+{_side(spec.source)}:{_side(spec.target)}" for spec in wanted]
         answer = runner.network(*_FETCH, *flags, "--", url, *specs, url=url, what=what, timeout_s=timeout_s)
         if answer.returncode == 0:
             break
+        if ".lock': File exists" in answer.stderr and tries:
+            # Another process of ours fetches the same refs.
+            tries -= 1
+            time.sleep(LOCK_PAUSE_S)
+            continue
         lines = answer.stderr.splitlines()
         gone = [spec for spec in wanted if f"fatal: couldn't find remote ref {spec.source}" in lines]
         if not gone:

@@ -23,8 +23,8 @@ NETWORK_TIMEOUT_S = 120.0
 ANY_CODE = range(256)
 
 # Two of our own processes in one clone may want the same ref at once; the loser waits and asks again.
-_LOCK_ATTEMPTS = 20
-_LOCK_PAUSE_S = 0.05
+LOCK_ATTEMPTS = 20
+LOCK_PAUSE_S = 0.05
 
 _NOBODY = {
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -80,10 +80,10 @@ class GitRunner:
     def run_locking(self, *arguments: str, stdin: bytes | IO[bytes] | None = None) -> Finished:
         """Run a command that locks refs, again and again while another process holds one of them."""
         answer = self.run(*arguments, stdin=stdin, ok=ANY_CODE)
-        for _ in range(_LOCK_ATTEMPTS):
+        for _ in range(LOCK_ATTEMPTS):
             if answer.returncode == 0 or ".lock': File exists" not in answer.stderr:
                 break
-            time.sleep(_LOCK_PAUSE_S)
+            time.sleep(LOCK_PAUSE_S)
             if stdin is not None and not isinstance(stdin, bytes):
                 stdin.seek(0)
             answer = self.run(*arguments, stdin=stdin, ok=ANY_CODE)

@@ -33,36 +33,14 @@ WORKFLOWS = ".github/workflows/"
 _NAMED = 5
 """How many files a message names."""
 
-_SECRETS = [
-    ".env",
-    ".env.*",
-    "*.pem",
-    "*.key",
-    "*.p12",
-    "*.pfx",
-    "*.jks",
-    "*.keystore",
-    "id_rsa*",
-    "id_dsa*",
-    "id_ecdsa*",
-    "id_ed25519*",
-    ".netrc",
-    "_netrc",
-    ".pypirc",
-    ".git-credentials",
-    "credentials.json",
-    "client_secret*.json",
-    "service-account*.json",
-    "kaggle.json",
-    ".htpasswd",
-    "*.kdbx",
-    "*_token",
-    "token.json",
-    "secrets.json",
-    "secrets.toml",
-    "secrets.yaml",
-    "secrets.yml",
-]
+# fmt: off
+_SECRETS = (
+    ".env", ".env.*", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx",
+    "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".netrc", "_netrc", ".pypirc", ".git-credentials",
+    ".htpasswd", "credentials.json", "client_secret*.json", "service-account*.json", "kaggle.json",
+    "token.json", "*_token", "secrets.json", "secrets.toml", "secrets.yaml", "secrets.yml",
+)
+# fmt: on
 _NO_SECRETS = (".env.example", ".env.sample", ".env.template", ".env.dist", "*.pub")
 
 
@@ -271,10 +249,8 @@ def _look_at_head(repository: Repository, remote: str) -> _Head:
     if parent is None:
         return _Head(commit, branch, None, None, 0, {})
     about = repository.commit_info(parent)
-    workflows = {
-        entry.path: Staged(entry.mode, entry.sha)
-        for entry in repository.ls_tree(parent, WORKFLOWS.rstrip("/"))
-    }
+    entries = repository.ls_tree(parent, WORKFLOWS.rstrip("/"))
+    workflows = {entry.path: Staged(entry.mode, entry.sha) for entry in entries}
     return _Head(commit, branch, parent, about.tree, about.committed_s, workflows)
 
 
@@ -293,14 +269,12 @@ def _nearest_published(repository: Repository, commit: str, remote: str) -> str 
 def _workflows_to_restore(found: Scan, content: _Content, head: _Head) -> dict[str, Staged | None]:
     """The workflow files whose version of the parent is kept, since a push with others may be refused."""
     here = {path: entry for path, entry in found.staged.items() if path.startswith(WORKFLOWS)}
-    differing = {
-        path for path in here.keys() | head.workflows.keys() if here.get(path) != head.workflows.get(path)
-    }
-    for path in sorted(differing.union(content.workflows)):
-        content.left_out.append(
-            f"{path} (a workflow; tokens may not change it, so the pushed version is kept)"
-        )
-    return {path: head.workflows.get(path) for path in sorted(differing.union(content.workflows))}
+    there = head.workflows
+    differing = {path for path in here.keys() | there.keys() if here.get(path) != there.get(path)}
+    kept = sorted(differing.union(content.workflows))
+    reason = "a workflow; tokens may not change those, so the pushed version is kept"
+    content.left_out.extend(f"{path} ({reason})" for path in kept)
+    return {path: there.get(path) for path in kept}
 
 
 def _count_changes(repository: Repository, head: _Head, tree: str) -> int:
