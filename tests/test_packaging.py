@@ -1,0 +1,91 @@
+"""What `pip install colab-magics` puts on a machine."""
+
+from __future__ import annotations
+
+import email
+import re
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import harness
+import pytest
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def fresh_python(tmp_path_factory: pytest.TempPathFactory, built_wheel: Path) -> Path:
+    """A new environment with our wheel in it; what it depends on is seen where the tests have it."""
+    folder = tmp_path_factory.mktemp("fresh") / "env"
+    harness.run([sys.executable, "-m", "venv", folder])
+    python = folder / "bin/python"
+    harness.run([python, "-m", "pip", "install", "-q", "--no-deps", built_wheel])
+    # Behind its own packages, so that colab_magics comes from the wheel and all else from the tests' own.
+    packages = Path(
+        harness.run([python, "-c", "import site; print(site.getsitepackages()[0])"]).stdout.strip()
+    )
+    others = [path for path in sys.path if path.endswith("site-packages")]
+    harness.write(packages / "what_tests_have.pth", "\n".join(others) + "\n")
+    return python
+
+
+def test_the_wheel_holds_the_package_and_no_more(built_wheel: Path) -> None:
+    names = zipfile.ZipFile(built_wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert tops <= {"colab_magics", "colab_kernel"} | {top for top in tops if top.startswith("colab_magics-")}
+    assert "colab_magics/py.typed" in names
+    assert [name for name in names if name.endswith("/licenses/LICENSE")]
+
+
+def test_every_module_is_in_the_wheel(built_wheel: Path) -> None:
+    names = set(zipfile.ZipFile(built_wheel).namelist())
+    ours = {str(path.relative_to(harness.ROOT)) for path in (harness.ROOT / "colab_magics").rglob("*.py")}
+    assert ours <= names
+
+
+def test_the_wheel_says_what_it_needs(built_wheel: Path) -> None:
+    wheel = zipfile.ZipFile(built_wheel)
+    (path,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    metadata = email.message_from_bytes(wheel.read(path))
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert metadata["License-Expression"] == "Apache-2.0"
+    needed = metadata.get_all("Requires-Dist") or []
+    plain = [line for line in needed if "extra ==" not in line]
+    assert not [line for line in plain if line.startswith("torch")]
+
+
+def test_torch_is_never_a_range() -> None:
+    """A range would pull gigabytes of CUDA by accident."""
+    project = tomllib.loads((harness.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    named = [line for group in groups for line in group if re.match(r"torch\b", line)]
+    assert named == ["torch==2.13.0"]
+
+
+def test_no_requirement_has_a_cap() -> None:
+    project = tomllib.loads((harness.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert [line for line in project["dependencies"] if re.search("<|==|~=|!=", line)] == []
+
+
+def test_the_package_is_imported_from_the_wheel(fresh_python: Path, tmp_path: Path) -> None:
+    said = harness.run(
+        [fresh_python, "-c", "import colab_magics; print(colab_magics.__file__)"], cwd=tmp_path
+    )
+    assert Path(said.stdout.strip()).is_relative_to(fresh_python.parent.parent)
+
+
+def test_the_extension_loads(fresh_python: Path, tmp_path: Path) -> None:
+    program = (
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "shell = InteractiveShell.instance()\n"
+        "shell.run_line_magic('load_ext', 'colab_magics')\n"
+        "print('colab_queue' in shell.magics_manager.magics['cell'])\n"
+    )
+    assert harness.run([fresh_python, "-c", program], cwd=tmp_path).stdout.splitlines()[-1:] == ["True"]
+
+
+def test_the_command_is_there(fresh_python: Path, tmp_path: Path) -> None:
+    said = harness.run([fresh_python.parent / "jupyter-colab", "--help"], cwd=tmp_path)
+    assert "queue" in said.stdout
