@@ -1,0 +1,369 @@
+"""One attempt of one job, from its checkout to its outcome. Nothing that a job does can raise here."""
+
+from __future__ import annotations
+
+import json
+import secrets as randomness
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from colab_magics.daemon.assignment import Assignment, Limits, Live, Outcome, Phase, Stop
+from colab_magics.daemon.bars import find_progress
+from colab_magics.daemon.cell import CellJob, CellRun, CellView
+from colab_magics.daemon.checkpoints import Checkpoints
+from colab_magics.daemon.command import run_command
+from colab_magics.daemon.harvest import Harvest, read_progress
+from colab_magics.daemon.log import Log
+from colab_magics.daemon.masking import Masker, secrets_in
+from colab_magics.daemon.notebook import parameters_source
+from colab_magics.daemon.packages import PackageList, digest_of
+from colab_magics.daemon.processes import Alarm, Watch, end_marked
+from colab_magics.daemon.spool import load_outcome, save_outcome
+from colab_magics.daemon.telemetry import MemoryMeter, describe_gpu, describe_machine
+from colab_magics.daemon.verdict import Verdict, judge_cell, judge_command, one_line, refuse_missing
+from colab_magics.daemon.workspace import Workspace, job_environment
+from colab_magics.jobs.record import Failure, Progress, Record, from_json, to_json
+from colab_magics.jobs.spec import JobSpec
+from colab_magics.jobs.state import TRANSITIONS, State, Verb
+from colab_magics.store.variables import Kind, suffix_of
+
+__all__ = [
+    "Assignment",
+    "Attempt",
+    "Limits",
+    "Live",
+    "Outcome",
+    "Phase",
+    "Stop",
+    "load_outcome",
+    "refuse",
+    "save_outcome",
+]
+_TRACEBACK_BYTES = 256_000
+
+
+class Attempt:
+    """One attempt. `run` blocks and is called once; everything else may be called from any thread."""
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        *,
+        limits: Limits,
+        environment: Mapping[str, str],
+        secrets: Sequence[str] = (),
+        envs_dir: Path,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Make ready; nothing runs yet.
+
+        Args:
+            assignment: what to run.
+            limits: how much is kept, and how long its end may take.
+            environment: the variables that jobs start from; the daemon's own credentials are not among them.
+            secrets: what must not be seen in anything that leaves, beside the values of variables of
+                `environment` and of the job whose names say that they are secret.
+            envs_dir: where overlay environments and lists of packages are kept, shared by all attempts.
+            now: Unix seconds, for the record; durations are measured apart.
+        """
+        self._assignment, self._limits, self._environment = assignment, limits, environment
+        self._envs_dir, self._now = envs_dir, now
+        self._workspace = Workspace(assignment.scratch)
+        self._token = randomness.token_hex(16)
+        hidden = [*secrets, *secrets_in(environment), *secrets_in(dict(assignment.spec.env))]
+        self._masker = Masker(hidden)
+        self._lock = threading.Lock()
+        self._stop: Stop | None = None
+        self._alarm: Alarm | None = None
+        self._log: Log | None = None
+        self._phase = Phase.STARTING
+        self._started_at, self._begun = now(), time.monotonic()
+        self._last_live: Live | None = None
+        self._view = CellView()
+        self._packages: PackageList | None = None
+        self._checkpoints = Checkpoints(self._workspace.checkpoint, copies=self._workspace.copies)
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """COLAB_CHECKPOINT_DIR; what is put here before `run` is there when the job starts."""
+        return self._workspace.checkpoint
+
+    def stop(self, why: Stop) -> None:
+        """Ask the attempt to end. The first reason counts; asking again, or after its end, does nothing."""
+        with self._lock:
+            self._stop = self._stop or why
+            if self._alarm is not None:
+                self._alarm.ring()
+
+    def live(self) -> Live:
+        """What can be seen at this moment."""
+        with self._lock:
+            if self._log is None:
+                return self._last_live or self._look("", None)
+            limit = self._limits.tail_bytes
+            tail = self._log.tail(limit, mask=self._masker.mask, margin_bytes=self._masker.longest_bytes)
+            raw = self._log.end(limit).decode("utf-8", "replace")
+        return self._look(tail, self._progress(raw))
+
+    def checkpoint(self) -> dict[str, Path] | None:
+        """All files of the checkpoint folder, copied and masked, if they changed since they were last returned.
+
+        None also where they are being written at this moment, or are over the limit. The copies stay until the
+        next call that returns some.
+        """
+        limit = self._limits.checkpoint_bytes
+        settled = self._last_live is not None  # nothing runs any more that could write
+        return self._checkpoints.changed(limit_bytes=limit, mask=self._masker.mask, settled=settled)
+
+    def run(self) -> Outcome:
+        """Run the job to its end, whatever that is. Nothing of it runs any more on return."""
+        self._started_at, self._begun = self._now(), time.monotonic()
+        try:
+            self._open()
+        except OSError as error:
+            return self._refusal(f"the job's folder could not be made: {error}")
+        try:
+            return self._run()
+        except OSError as error:
+            return self._refusal(f"the job could not be run: {error}")
+        finally:
+            self._close()
+
+    def _open(self) -> None:
+        self._workspace.prepare(self._token)
+        with self._lock:
+            self._log = Log(self._workspace.log)
+            self._alarm = Alarm()
+            if self._stop is not None:
+                self._alarm.ring()
+
+    def _close(self) -> None:
+        end_marked(self._token)
+        if self._packages is not None:
+            self._packages.close()
+        last = self.live()
+        with self._lock:
+            self._last_live = last
+            if self._log is not None:
+                self._log.close()
+            if self._alarm is not None:
+                self._alarm.close()
+            self._log = self._alarm = None
+
+    def _run(self) -> Outcome:
+        assert self._log is not None and self._alarm is not None
+        spec, workspace = self._assignment.spec, self._workspace
+        gpu = describe_gpu()
+        meter = MemoryMeter(has_gpu=gpu is not None)
+        watch = Watch(
+            deadline=self._begun + spec.timeout_s,
+            alarm=self._alarm,
+            is_stopped=lambda: self._stop is not None,
+            tick=meter.tick,
+            grace_s=lambda: 0.0 if self._stop is Stop.FENCED else self._limits.grace_s,
+        )
+        harvest = Harvest(self._assignment, workspace, self._limits, self._masker)
+        python, verdict = self._interpreter(watch)
+        if verdict is None:
+            environment = job_environment(
+                self._assignment, workspace, self._environment, python=python, token=self._token
+            )
+            self._packages = PackageList(
+                python, cache=self._envs_dir / "packages", environment=self._environment
+            )
+            self._packages.start()
+            if spec.cell is None:
+                verdict = self._run_command(environment, watch=watch, meter=meter, harvest=harvest)
+            else:
+                verdict = self._run_cell(environment, python, watch=watch, meter=meter, harvest=harvest)
+        return self._finish(verdict, meter=meter, gpu=gpu, harvest=harvest)
+
+    def _interpreter(self, watch: Watch) -> tuple[Path, Verdict | None]:
+        """The interpreter for the job; a verdict where there is none because installing failed."""
+        return self._assignment.python, None
+
+    def _run_command(
+        self, environment: Mapping[str, str], *, watch: Watch, meter: MemoryMeter, harvest: Harvest
+    ) -> Verdict:
+        assert self._log is not None
+        spec, checkout = self._assignment.spec, self._assignment.checkout
+        for name, (kind, path) in self._assignment.inputs.items():
+            shutil.copyfile(path, self._workspace.inputs / f"{name}{suffix_of(Kind(kind))}")
+        self._phase = Phase.RUNNING
+        end = run_command(
+            spec.command or "",
+            cwd=checkout,
+            environment=environment,
+            token=self._token,
+            log=self._log,
+            watch=watch,
+            meter=meter,
+        )
+        self._phase = Phase.SAVING
+        tail = self._log.end(_TRACEBACK_BYTES).decode("utf-8", "replace")
+        verdict = judge_command(
+            end, stop=self._stop, timeout_s=spec.timeout_s, log_tail=tail, checkout=str(checkout)
+        )
+        if verdict.verb is Verb.SUCCEED:
+            harvest.take_left()
+            verdict = refuse_missing(verdict, harvest.missing)
+        return verdict
+
+    def _run_cell(
+        self,
+        environment: Mapping[str, str],
+        python: Path,
+        *,
+        watch: Watch,
+        meter: MemoryMeter,
+        harvest: Harvest,
+    ) -> Verdict:
+        assert self._log is not None
+        spec, workspace, given = self._assignment.spec, self._workspace, self._assignment.inputs
+        parameters = parameters_source(
+            spec.params,
+            inputs=[
+                f"{name} ({kind}, {path.stat().st_size:,} bytes)" for name, (kind, path) in given.items()
+            ],
+        )
+        job = CellJob(
+            source=self._assignment.cell_source or "",
+            parameters=parameters,
+            inputs=tuple((name, kind, path) for name, (kind, path) in given.items()),
+            outputs=spec.outputs,
+            checkout=self._assignment.checkout,
+            kernel_folder=workspace.kernel,
+            guest_folder=workspace.guest,
+            allow_pickle=spec.allow_pickle,
+            variable_bytes=self._limits.variable_bytes,
+            kernel_start_s=self._limits.kernel_start_s,
+        )
+        run = CellRun(job, log=self._log, view=self._view, watch=watch, meter=meter, entered=self._enter)
+        end = run.run(python=python, environment=environment, token=self._token)
+        self._phase = Phase.SAVING
+        outputs, execution_count, widgets = self._view.all()
+        errors = [output for output in outputs if output["output_type"] == "error"]
+        if end.report.get("leaving") == 0:
+            outputs = [output for output in outputs if output.get("ename") != "SystemExit"]
+        if end.saved:
+            harvest.take_saved(end.saved.get("saved", {}))
+        elif spec.outputs:
+            harvest.take_saved({})
+        verdict = judge_cell(
+            end,
+            stop=self._stop,
+            timeout_s=spec.timeout_s,
+            error=errors[-1] if errors else None,
+            missing=harvest.missing,
+        )
+        harvest.take_notebook(
+            outputs,
+            parameters=parameters,
+            execution_count=execution_count,
+            widgets=widgets,
+            python_version=str(describe_machine()["python"]),
+        )
+        for told in (end.report.get("memory"), end.saved.get("memory")):
+            meter.take_guest(told or {})
+        return verdict
+
+    def _finish(
+        self, verdict: Verdict, *, meter: MemoryMeter, gpu: Mapping[str, Any] | None, harvest: Harvest
+    ) -> Outcome:
+        assert self._log is not None
+        self._phase = Phase.SAVING
+        harvest.take_artifacts()
+        log_bytes = harvest.take_log(self._log)
+        packages = self._packages.finish() if self._packages is not None else None
+        packages = None if packages is None else self._masker.mask(packages)
+        spec = self._assignment.spec
+        record = Record(
+            job_id=spec.job_id,
+            name=spec.name,
+            attempt=self._assignment.attempt,
+            worker=self._assignment.worker,
+            state=TRANSITIONS[State.RUNNING][verdict.verb].value,
+            exit_code=verdict.exit_code,
+            failure=verdict.failure,
+            started_at=self._started_at,
+            ended_at=self._now(),
+            duration_s=time.monotonic() - self._begun,
+            machine=describe_machine(),
+            gpu=gpu,
+            environment=None if packages is None else digest_of(packages),
+            peak_host_bytes=meter.peak_host_bytes,
+            peak_gpu_bytes=meter.peak_gpu_bytes,
+            code=self._assignment.code or spec.code or "",
+            outputs=tuple(harvest.variables),
+            artifacts=tuple(harvest.artifacts),
+            log_bytes=log_bytes,
+            notes=(*verdict.notes, *harvest.notes),
+        )
+        return Outcome(
+            verb=verdict.verb,
+            reason=self._masker.mask_text(verdict.reason),
+            record=from_json(self._masker.mask(to_json(record))),
+            files=harvest.files,
+            environment_text=packages,
+        )
+
+    def _refusal(self, reason: str) -> Outcome:
+        spec, number = self._assignment.spec, self._assignment.attempt
+        why = self._stop or self._masker.mask_text(reason)
+        return refuse(spec, number, why, worker=self._assignment.worker)
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+
+    def _look(self, tail: str, progress: Progress | None) -> Live:
+        return Live(
+            phase=self._phase,
+            started_at=self._started_at,
+            elapsed_s=time.monotonic() - self._begun,
+            progress=progress,
+            log_tail=tail,
+            outputs=tuple(self._masked_outputs()),
+        )
+
+    def _masked_outputs(self) -> list[Mapping[str, Any]]:
+        shown = self._view.last_outputs(limit_bytes=self._limits.live_outputs_bytes)
+        found: list[Mapping[str, Any]] = json.loads(self._masker.mask(json.dumps(shown).encode()))
+        return found
+
+    def _progress(self, raw_tail: str) -> Progress | None:
+        told = read_progress(self._workspace.progress)
+        found = Progress(*told) if told else self._view.progress() or find_progress(raw_tail)
+        if found is None:
+            return None
+        return Progress(found.done, found.total, self._masker.mask_text(found.label))
+
+
+def refuse(spec: JobSpec, attempt: int, why: Stop | str, *, worker: str) -> Outcome:
+    """The outcome of an attempt that never ran.
+
+    Args:
+        why: who asked for its end; or the sentence that says why it failed.
+    """
+    match why:
+        case Stop.CANCEL:
+            verb, reason = Verb.CANCEL, "cancelled before it ran"
+        case Stop.RELEASE:
+            verb, reason = Verb.RELEASE, "the daemon ended before the job began"
+        case Stop.FENCED:
+            verb, reason = Verb.RELEASE, "another worker has the job by now"
+        case _:
+            verb, reason = Verb.FAIL, one_line(why)
+    record = Record(
+        job_id=spec.job_id,
+        name=spec.name,
+        attempt=attempt,
+        worker=worker,
+        state=TRANSITIONS[State.RUNNING][verb].value,
+        failure=Failure("DaemonError", str(why)) if verb is Verb.FAIL else None,
+        code=spec.code or "",
+    )
+    return Outcome(verb=verb, reason=reason, record=record, files={}, environment_text=None)

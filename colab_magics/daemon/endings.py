@@ -1,0 +1,65 @@
+"""How processes and cells end, as values, and exit codes in words. Pure."""
+
+from __future__ import annotations
+
+import enum
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from colab_magics.daemon.assignment import Phase
+
+
+class Ending(enum.StrEnum):
+    """Why a process is ended from outside."""
+
+    TIMED_OUT = "timed_out"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a process ended: its exit code (negative: a signal), and why it was ended, None if by itself.
+
+    `ignored_interrupt` says that it outlived its grace, `left_over` how many processes it left behind.
+    """
+
+    exit_code: int
+    ending: Ending | None = None
+    ignored_interrupt: bool = False
+    left_over: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CellEnd:
+    """How a cell ended.
+
+    `reply` is the content of the kernel's answer, None where there was none: then the process died by itself
+    (`end.ending` None) or was ended. `report` and `saved` are what guest.py wrote. `problem` says what went
+    wrong around the cell: the kernel did not start, an input could not be opened.
+    """
+
+    end: End
+    reply: Mapping[str, Any] | None = None
+    report: Mapping[str, Any] = field(default_factory=dict)
+    saved: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
+    died_while: Phase | None = None
+
+
+def describe_exit(code: int) -> str:
+    """An exit code in words: `exit code 3`, `signal 9 (SIGKILL)`."""
+    number = -code if code < 0 else code - 128 if 128 < code < 160 else 0
+    if not number:
+        return f"exit code {code}"
+    try:
+        name = f" ({signal.Signals(number).name})"
+    except ValueError:
+        name = ""
+    return f"signal {number}{name}" if code < 0 else f"exit code {code}, which means signal {number}{name}"
+
+
+def is_kill(code: int) -> bool:
+    """Whether the exit code says SIGKILL, by itself or through a shell."""
+    return code in (-signal.SIGKILL, 128 + signal.SIGKILL)

@@ -1,0 +1,155 @@
+"""What a job ran on and how much memory it took. What cannot be found out is None, never an error."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import socket
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+
+import psutil
+
+from colab_magics.daemon.processes import Child
+from colab_magics.jobs.spec import Json
+
+_FIRST_SAMPLES_S = (0.02, 0.05, 0.1, 0.2)
+_SAMPLE_S = 0.5
+
+
+def describe_machine(*, python_version: str | None = None) -> dict[str, Json]:
+    """Host name, platform, Python, CPUs, memory in bytes."""
+    return {
+        "hostname": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": python_version or platform.python_version(),
+        "cpus": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+    }
+
+
+def describe_gpu() -> dict[str, Json] | None:
+    """The first GPU's name, memory in bytes and driver, and how many there are; None without NVIDIA's driver."""
+    with _nvml() as nvml:
+        if nvml is None:
+            return None
+        count = nvml.nvmlDeviceGetCount()
+        if not count:
+            return None
+        handle = nvml.nvmlDeviceGetHandleByIndex(0)
+        return {
+            "name": _text(nvml.nvmlDeviceGetName(handle)),
+            "driver": _text(nvml.nvmlSystemGetDriverVersion()),
+            "memory_bytes": int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
+            "count": int(count),
+        }
+    return None
+
+
+class MemoryMeter:
+    """Samples the memory of a job's processes; its `tick` goes into a `Watch`.
+
+    `peak_host_bytes` is the largest sum over the processes alive at once (pages that they share count for
+    each), `peak_gpu_bytes` the driver's figure for them, or for the whole GPU beyond what was used before,
+    where the driver cannot tell processes apart (in a container).
+    """
+
+    def __init__(self, *, has_gpu: bool) -> None:
+        self.peak_host_bytes: int | None = None
+        self.peak_gpu_bytes: int | None = None
+        self._has_gpu = has_gpu
+        self._gpu_before = _gpu_used(set())[1] if has_gpu else None
+        self._samples = 0
+        self._next_at = 0.0
+
+    def tick(self, child: Child) -> float:
+        """Take a sample if one is due; return the seconds until the next."""
+        now = time.monotonic()
+        if now < self._next_at:
+            return self._next_at - now
+        step_s = _FIRST_SAMPLES_S[self._samples] if self._samples < len(_FIRST_SAMPLES_S) else _SAMPLE_S
+        if self._samples:
+            self._sample(child)
+        self._samples += 1
+        self._next_at = time.monotonic() + step_s
+        return step_s
+
+    def finish(self, child: Child) -> None:
+        """Take the exit's own figure into account, which knows the peak between samples."""
+        # A child begins with the memory of the process that it is forked from, and the figure remembers it.
+        if child.peak_rss_bytes is not None and child.peak_rss_bytes > _own_peak_bytes():
+            self.take_host(child.peak_rss_bytes)
+
+    def take_host(self, size_bytes: int | None) -> None:
+        """A figure from elsewhere counts if it is larger."""
+        if size_bytes is not None:
+            self.peak_host_bytes = max(self.peak_host_bytes or 0, size_bytes)
+
+    def take_guest(self, told: Mapping[str, int | None]) -> None:
+        """What the job's kernel says of itself (guest.py): torch's allocator knows better than the driver."""
+        self.take_host(told.get("host"))
+        if told.get("gpu") is not None:
+            self.peak_gpu_bytes = told["gpu"]
+
+    def _sample(self, child: Child) -> None:
+        processes = child.remember_descendants()
+        total = 0
+        for process in processes:
+            with contextlib.suppress(psutil.Error, OSError):
+                total += process.memory_info().rss
+        if total:
+            self.take_host(total)
+        if self._has_gpu:
+            own, used = _gpu_used({process.pid for process in processes})
+            if own is None and used is not None and self._gpu_before is not None:
+                own = max(0, used - self._gpu_before)
+            if own:
+                self.peak_gpu_bytes = max(self.peak_gpu_bytes or 0, own)
+
+
+def _gpu_used(pids: set[int]) -> tuple[int | None, int | None]:
+    """Bytes that these processes use on all GPUs (None: the driver does not say), and that all use."""
+    with _nvml() as nvml:
+        if nvml is None:
+            return None, None
+        own, total = None, 0
+        for index in range(nvml.nvmlDeviceGetCount()):
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            total += int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
+            for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle):
+                if process.pid in pids and process.usedGpuMemory:
+                    own = (own or 0) + int(process.usedGpuMemory)
+        return own, total
+    return None, None
+
+
+@contextlib.contextmanager
+def _nvml() -> Iterator[ModuleType | None]:
+    """The driver's library, or None. Any error of it inside ends the block without a result."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the older package of the same name says that it is deprecated
+            import pynvml
+        pynvml.nvmlInit()
+    except Exception:
+        yield None
+        return
+    try:
+        with contextlib.suppress(pynvml.NVMLError):
+            yield pynvml
+    finally:
+        with contextlib.suppress(pynvml.NVMLError):
+            pynvml.nvmlShutdown()
+
+
+def _own_peak_bytes() -> int:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,166 @@
+"""What an attempt came to: from how its process ended to the verb, the sentence and the failure. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from colab_magics.daemon.assignment import Phase, Stop
+from colab_magics.daemon.endings import CellEnd, End, Ending, describe_exit, is_kill
+from colab_magics.daemon.outputs import strip_ansi
+from colab_magics.daemon.tracebacks import find_failure
+from colab_magics.jobs.record import CELL, Failure
+from colab_magics.jobs.state import Verb
+
+_LIKELY_MEMORY = "the system's out-of-memory killer is the likely cause"
+_REASON_CHARS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The verb, its reason in one sentence, and what is recorded of it."""
+
+    verb: Verb
+    reason: str
+    exit_code: int | None = None
+    failure: Failure | None = None
+    notes: tuple[str, ...] = ()
+
+
+def judge_command(end: End, *, stop: Stop | None, timeout_s: float, log_tail: str, checkout: str) -> Verdict:
+    """The verdict on a command."""
+    failure = find_failure(log_tail, checkout=checkout) if end.exit_code else None
+    ended = _ended(end, stop=stop, timeout_s=timeout_s, failure=failure)
+    if ended is not None:
+        return ended
+    notes = _left_over(end)
+    if end.exit_code == 0:
+        return Verdict(Verb.SUCCEED, "", 0, None, notes)
+    said = describe_exit(end.exit_code)
+    if failure is None:
+        last = _last_line(log_tail)
+        killed = is_kill(end.exit_code)
+        message = f"the command ended with {said}" + (f"; {_LIKELY_MEMORY}" if killed else "")
+        failure = Failure(type="ExitCode", message=message, out_of_memory=killed)
+        reason = message if killed or not last else f"{message}: {last}"
+        return Verdict(Verb.FAIL, one_line(reason), end.exit_code, failure, notes)
+    return Verdict(Verb.FAIL, describe_failure(failure), end.exit_code, failure, notes)
+
+
+def judge_cell(
+    end: CellEnd,
+    *,
+    stop: Stop | None,
+    timeout_s: float,
+    error: Mapping[str, Any] | None,
+    missing: Mapping[str, str],
+) -> Verdict:
+    """The verdict on a cell.
+
+    Args:
+        error: the content of the last error message that the cell showed.
+        missing: output variables that could not be saved, name → why.
+    """
+    failure = _cell_failure(end, error)
+    ended = _ended(end.end, stop=stop, timeout_s=timeout_s, failure=failure)
+    if ended is not None:
+        return ended
+    notes = _left_over(end.end)
+    if end.problem:
+        return Verdict(Verb.FAIL, one_line(end.problem), None, Failure("KernelError", end.problem), notes)
+    if end.died_while is not None:
+        return _died(end, notes)
+    leaving = end.report.get("leaving")
+    failed = end.reply is None or end.reply.get("status") != "ok"
+    if failed and leaving != 0:
+        failure = failure or Failure("KernelError", "the kernel did not say how the cell ended")
+        return Verdict(Verb.FAIL, describe_failure(failure), leaving, failure, notes)
+    if leaving == 0:
+        notes = (*notes, "the cell left with exit()")
+    return refuse_missing(Verdict(Verb.SUCCEED, "", leaving, None, notes), missing)
+
+
+def refuse_missing(verdict: Verdict, missing: Mapping[str, str]) -> Verdict:
+    """A success without all the variables that were asked for is none."""
+    if verdict.verb is not Verb.SUCCEED or not missing:
+        return verdict
+    names = ", ".join(missing)
+    reason = f"{names} did not come back: {'; '.join(missing.values())}"
+    failure = Failure("VariableError", reason)
+    return Verdict(Verb.FAIL, one_line(reason), verdict.exit_code, failure, verdict.notes)
+
+
+def describe_failure(failure: Failure) -> str:
+    """A failure in one line, with the place in the person's code."""
+    what = f"{failure.type}: {failure.message}" if failure.message else failure.type
+    place = ""
+    if failure.line is not None:
+        where = (
+            f"line {failure.line} of the cell" if failure.file == CELL else f"{failure.file}:{failure.line}"
+        )
+        place = f" ({where})"
+    first = one_line(what, limit=_REASON_CHARS - len(place))
+    return f"{'out of memory: ' if failure.out_of_memory else ''}{first}{place}"
+
+
+def one_line(text: str, *, limit: int = _REASON_CHARS) -> str:
+    """Text as one line of at most `limit` characters, without colours."""
+    flat = " ".join(strip_ansi(text).split())
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def _ended(end: End, *, stop: Stop | None, timeout_s: float, failure: Failure | None) -> Verdict | None:
+    if end.ending is None:
+        return None
+    notes = _left_over(end)
+    if end.ignored_interrupt:
+        notes = (*notes, "it ignored SIGINT and was killed after its grace")
+    code = end.exit_code
+    if end.ending is Ending.TIMED_OUT:
+        return Verdict(Verb.TIME_OUT, f"stopped after its timeout of {timeout_s:g} s", code, failure, notes)
+    match stop:
+        case Stop.CANCEL:
+            return Verdict(Verb.CANCEL, "cancelled while it ran", code, failure, notes)
+        case Stop.FENCED:
+            return Verdict(Verb.RELEASE, "another worker has the job by now", code, failure, notes)
+    return Verdict(Verb.RELEASE, "the daemon ended before the job did", code, failure, notes)
+
+
+def _left_over(end: End) -> tuple[str, ...]:
+    if not end.left_over:
+        return ()
+    what = (
+        "a process that it left behind was"
+        if end.left_over == 1
+        else f"{end.left_over} processes that it left behind were"
+    )
+    return (f"{what} ended",)
+
+
+def _died(end: CellEnd, notes: tuple[str, ...]) -> Verdict:
+    code = end.end.exit_code
+    killed = is_kill(code)
+    while_ = {Phase.STARTING: "starting", Phase.SAVING: "saving the variables"}.get(
+        end.died_while or Phase.RUNNING, "running the cell"
+    )
+    message = f"the kernel died while {while_}, with {describe_exit(code)}"
+    message += f"; {_LIKELY_MEMORY}" if killed else ""
+    failure = Failure(type="KernelDied", message=message, out_of_memory=killed)
+    return Verdict(Verb.FAIL, message, code, failure, notes)
+
+
+def _cell_failure(end: CellEnd, error: Mapping[str, Any] | None) -> Failure | None:
+    told = end.report.get("failure")
+    if told is None and error is None:
+        return None
+    shown = tuple(str(line) for line in (error or {}).get("traceback", ()))
+    if told is None:
+        said = error or {}
+        return Failure(type=str(said.get("ename", "")), message=str(said.get("evalue", "")), traceback=shown)
+    return Failure(**told, traceback=shown)
+
+
+def _last_line(log_tail: str) -> str:
+    lines = [line for line in strip_ansi(log_tail).split("\n") if line.strip()]
+    return lines[-1].strip() if lines else ""
