@@ -10,8 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from colab_magics.daemon.attempt import Assignment, Attempt, Limits, Live, Outcome, Stop, refuse
-from colab_magics.daemon.attempt import load_outcome, save_outcome
+from colab_magics.daemon.attempt import (
+    Assignment,
+    Attempt,
+    Limits,
+    Live,
+    Outcome,
+    Stop,
+    load_outcome,
+    refuse,
+    save_outcome,
+)
 from colab_magics.daemon.home import Home
 from colab_magics.errors import ColabError, StoreError, UnreachableError
 from colab_magics.jobs.spec import JobSpec

@@ -41,7 +41,7 @@ class Pushes:
 
 
 class Heartbeat:
-    """Publishes what the hands show: when it changed as often as the budget allows, else every heartbeat_s."""
+    """Publishes what the hands show: when it changed, as often as the budget allows, else every heartbeat."""
 
     def __init__(
         self,

@@ -7,11 +7,16 @@ import json
 import os
 import re
 import socket
+import time
 import uuid
 from pathlib import Path
 from typing import IO
 
 from colab_magics.errors import CorruptError, StoreError, UsageError
+
+LOCK = "lock"
+LOOK_S = 0.5
+"""How long opening a folder waits for somebody who only looks whether it is open."""
 
 
 class Home:
@@ -33,7 +38,7 @@ class Home:
         self.folder = folder.absolute()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self.folder / "lock")
+            self._lock = _lock(self.folder / LOCK)
         except OSError as error:
             raise StoreError(
                 f"the daemon's folder {folder} cannot be used: {error}; choose another --workdir"
@@ -76,22 +81,41 @@ class Home:
 
 def is_alive(folder: Path) -> bool:
     """Whether a daemon has the folder open at this moment."""
+    return pid_of(folder) is not None
+
+
+def pid_of(folder: Path) -> int | None:
+    """The process of the daemon that has the folder open, None if none has."""
     try:
-        _lock(folder / "lock").close()
-    except (UsageError, FileNotFoundError) as error:
-        return isinstance(error, UsageError)
-    return False
+        file = (folder / LOCK).open()
+    except FileNotFoundError:
+        return None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            said = file.read().strip()
+            return int(said) if said.isdigit() else None
+    return None
 
 
 def _lock(path: Path) -> IO[str]:
+    """Hold the lock, and say in its file who does. A look by `pid_of` may hold it for a moment."""
     file = path.open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise UsageError(
-            f"a daemon already runs in {path.parent}: stop it, or choose another --workdir"
-        ) from error
+    deadline = time.monotonic() + LOOK_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                file.close()
+                told = f"a daemon already runs in {path.parent}: stop it, or choose another --workdir"
+                raise UsageError(told) from error
+            time.sleep(0.02)
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
     return file
 
 

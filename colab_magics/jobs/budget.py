@@ -17,7 +17,7 @@ RESERVED = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A token bucket. `interval_s` is seconds per push, 0 for no limit; `tokens` is what is left at `since`."""
+    """A token bucket: `interval_s` is seconds per push (0: no limit), `tokens` what was left at `since`."""
 
     interval_s: float
     tokens: float = BURST

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from colab_magics.errors import StoreError
 
@@ -87,17 +87,29 @@ def check_url(url: str) -> str:
     )
 
 
-def split_credentials(url: str) -> tuple[str, str | None]:
-    """Split `https://user:token@host/path` into the address without credentials and the token.
+def is_on_this_machine(url: str) -> bool:
+    """Whether the address leads to this machine: a path, file://, or a loopback host."""
+    parts = _split(url)
+    if url.startswith("/") or parts is None:
+        return url.startswith("/")
+    return parts.scheme == "file" or (parts.hostname or "") in _LOOPBACK
 
-    The token is None where there is none. An ssh address keeps its user, which is no secret.
+
+def split_credentials(url: str) -> tuple[str, str | None]:
+    """Split `https://user:token@host/path` into `https://user@host/path` and the token.
+
+    `https://token@host/path`, as hosting sites also take it, leaves no user. The token is None where there is
+    none. An ssh address keeps its user, which is no secret.
     """
     parts = _split(url)
     if parts is None or parts.scheme not in ("http", "https") or "@" not in parts.netloc:
         return url, None
     userinfo, _, host = parts.netloc.rpartition("@")
-    user, _, password = userinfo.partition(":")
-    return urlunsplit(parts._replace(netloc=host)), password or user
+    user, colon, password = userinfo.partition(":")
+    if not colon:
+        user, password = "", user
+    netloc = f"{user}@{host}" if user else host
+    return urlunsplit(parts._replace(netloc=netloc)), unquote(password)
 
 
 def redact_url(url: str) -> str:
