@@ -45,6 +45,7 @@ LAYERS: tuple[tuple[str, Layer, str | None], ...] = (
     ("colab_magics/store/variable*", Layer.SHARED, "variables"),
     ("colab_magics/settings", Layer.SHARED, None),
     ("colab_magics/progress", Layer.SHARED, None),
+    ("colab_magics/options", Layer.SHELL, None),
     ("colab_magics/store/*", Layer.SHELL, "store"),
     ("colab_magics/display/*", Layer.SHELL, "display"),
     ("colab_magics/daemon/attempt", Layer.COMPOSITION, "daemon"),
