@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import keyword
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ DEFAULT_TIMEOUT_S = 3600.0
 MAX_TIMEOUT_S = 30 * 24 * 3600.0
 DEFAULT_RETRIES = 2
 MAX_NAME_LENGTH = 200
+MAX_UNIX_S = 253_402_300_800.0
+"""The end of the year 9999, where calendars end."""
 MAX_CELL_BYTES = 1_000_000
 """A larger cell is data, not code. GitHub recommends objects of at most 1 MB.
 Source: https://docs.github.com/en/repositories/creating-and-managing-repositories/repository-limits"""
@@ -23,7 +26,9 @@ Source: https://docs.github.com/en/repositories/creating-and-managing-repositori
 NOT_PART_OF_THE_JOB = frozenset({"id", "cancel", "queued_at"})
 """Keys of an entry that can change, or differ, without making it another job."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_UNENCODABLE = re.compile(r"[\0\ud800-\udfff]")
+"""What no command line, environment or UTF-8 file can hold: NUL, and halves of characters (`"\\ud800"`)."""
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
 _SHA = re.compile(r"[0-9a-f]{40}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -92,6 +97,8 @@ def check_name(name: object) -> str:
         raise SpecError(f"a job needs a name, a text of one line; found {_show(name)}")
     if _CONTROL.search(name):
         raise SpecError(f"the name {_show(name)} has a line break or control character; a name is one line")
+    if _UNENCODABLE.search(name):
+        raise SpecError(f"the name {_show(name)} has half of a character; a name is text that UTF-8 can hold")
     if len(name) > MAX_NAME_LENGTH:
         raise SpecError(
             f"the name starting {name[:40]!r} has {len(name)} characters; {MAX_NAME_LENGTH} is the most"
@@ -141,8 +148,8 @@ def parse_entry(entry: object, *, job_id: str | None = None) -> JobSpec:
     command = entry.get("command")
     if cell is None and (not isinstance(command, str) or not command.strip()):
         raise SpecError(f'"command" is the shell command line to run; found {_show(command)}')
-    if isinstance(command, str) and "\0" in command:
-        raise SpecError('"command" has a NUL character; a command line cannot')
+    if isinstance(command, str) and _UNENCODABLE.search(command):
+        raise SpecError('"command" has a NUL or half of a character; a command line cannot')
     own_id = entry.get("id", job_id)
     if not isinstance(own_id, str) or not is_job_id(own_id):
         raise SpecError(f'"id" is lower-case letters, digits and dashes, at most 80; found {_show(own_id)}')
@@ -153,7 +160,7 @@ def parse_entry(entry: object, *, job_id: str | None = None) -> JobSpec:
         cell=cell,
         timeout_s=_seconds(entry.get("timeout", DEFAULT_TIMEOUT_S)),
         code=_code(entry.get("code")),
-        params=tuple(_object(entry, "params").items()),
+        params=_params(_object(entry, "params"), variables=cell is not None),
         inputs=_inputs(_object(entry, "in")),
         outputs=_texts(entry, "out", identifiers=True),
         artifacts=_texts(entry, "artifacts"),
@@ -184,10 +191,11 @@ def to_entry(spec: JobSpec) -> dict[str, Json]:
         "requirements": spec.requirements,
         "env": dict(spec.env),
         "pickle": spec.allow_pickle,
-        "queued_at": spec.queued_at,
         "batch": _told_batch(spec.batch),
     }
     entry.update({key: value for key, value in optional.items() if value})
+    if spec.queued_at is not None:
+        entry["queued_at"] = spec.queued_at
     if spec.retries != DEFAULT_RETRIES:
         entry["retries"] = spec.retries
     return entry
@@ -199,7 +207,9 @@ def is_cancelled(entry: object) -> bool:
 
 
 def _show(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=repr) if value is not None else "nothing"
+    if value is None:
+        return "nothing"
+    text = json.dumps(value, ensure_ascii=False, default=repr).encode(errors="backslashreplace").decode()
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -244,9 +254,11 @@ def _flag(entry: Mapping[str, object], key: str) -> bool:
 
 
 def _time(value: object) -> float | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_UNIX_S:
         raise SpecError(f'"queued_at" is Unix seconds; found {_show(value)}')
-    return None if value is None else float(value)
+    return float(value)
 
 
 def _batch(value: object) -> Batch | None:
@@ -278,15 +290,28 @@ def _texts(entry: Mapping[str, object], key: str, *, identifiers: bool = False) 
     if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
         raise SpecError(f'"{key}" is a list of texts; found {_show(value)}')
     for each in value:
-        if identifiers and not each.isidentifier():
+        if identifiers and not _is_variable(each):
             raise SpecError(f'"{key}" names variables; {_show(each)} is not a name that Python allows')
     return tuple(value)
+
+
+def _is_variable(name: str) -> bool:
+    return name.isidentifier() and not keyword.iskeyword(name)
+
+
+def _params(value: Mapping[str, Json], *, variables: bool) -> tuple[tuple[str, Json], ...]:
+    for name in value:
+        if variables and not _is_variable(name):
+            raise SpecError(
+                f'"params" of a cell names variables; {_show(name)} is not a name that Python allows'
+            )
+    return tuple(value.items())
 
 
 def _inputs(value: Mapping[str, Json]) -> tuple[Input, ...]:
     inputs = []
     for name, what in value.items():
-        if not name.isidentifier():
+        if not _is_variable(name):
             raise SpecError(f'"in" names variables; {_show(name)} is not a name that Python allows')
         if not isinstance(what, dict) or not isinstance(what.get("kind"), str):
             raise SpecError(f'"in" gives each variable a path and a kind; found {_show(what)} for {name}')
@@ -299,6 +324,6 @@ def _inputs(value: Mapping[str, Json]) -> tuple[Input, ...]:
 
 def _env(value: Mapping[str, Json]) -> tuple[tuple[str, str], ...]:
     for name, text in value.items():
-        if not _ENV_NAME.fullmatch(name) or not isinstance(text, str) or "\0" in text:
+        if not _ENV_NAME.fullmatch(name) or not isinstance(text, str) or _UNENCODABLE.search(text):
             raise SpecError(f'"env" maps names to texts; found {_show(name)}: {_show(text)}')
     return tuple((name, str(text)) for name, text in value.items())
