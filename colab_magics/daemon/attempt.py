@@ -20,11 +20,19 @@ from colab_magics.daemon.harvest import Harvest, read_progress
 from colab_magics.daemon.log import Log
 from colab_magics.daemon.masking import Masker, secrets_in
 from colab_magics.daemon.notebook import parameters_source
+from colab_magics.daemon.overlay import Installer
 from colab_magics.daemon.packages import PackageList, digest_of
 from colab_magics.daemon.processes import Alarm, Watch, end_marked
 from colab_magics.daemon.spool import load_outcome, save_outcome
 from colab_magics.daemon.telemetry import MemoryMeter, describe_gpu, describe_machine
-from colab_magics.daemon.verdict import Verdict, judge_cell, judge_command, one_line, refuse_missing
+from colab_magics.daemon.verdict import (
+    Verdict,
+    judge_cell,
+    judge_command,
+    judge_install,
+    one_line,
+    refuse_missing,
+)
 from colab_magics.daemon.workspace import Workspace, job_environment
 from colab_magics.jobs.record import Failure, Progress, Record, from_json, to_json
 from colab_magics.jobs.spec import JobSpec
@@ -110,10 +118,10 @@ class Attempt:
         return self._look(tail, self._progress(raw))
 
     def checkpoint(self) -> dict[str, Path] | None:
-        """All files of the checkpoint folder, copied and masked, if they changed since they were last returned.
+        """All files of the checkpoint folder, copied and masked, if they changed since the last time.
 
-        None also where they are being written at this moment, or are over the limit. The copies stay until the
-        next call that returns some.
+        None also where they are being written at this moment, or are over the limit. The copies stay until
+        the next call that returns some.
         """
         limit = self._limits.checkpoint_bytes
         settled = self._last_live is not None  # nothing runs any more that could write
@@ -155,7 +163,8 @@ class Attempt:
             self._log = self._alarm = None
 
     def _run(self) -> Outcome:
-        assert self._log is not None and self._alarm is not None
+        assert self._log is not None
+        assert self._alarm is not None
         spec, workspace = self._assignment.spec, self._workspace
         gpu = describe_gpu()
         meter = MemoryMeter(has_gpu=gpu is not None)
@@ -184,7 +193,29 @@ class Attempt:
 
     def _interpreter(self, watch: Watch) -> tuple[Path, Verdict | None]:
         """The interpreter for the job; a verdict where there is none because installing failed."""
-        return self._assignment.python, None
+        assert self._log is not None
+        job, spec = self._assignment, self._assignment.spec
+        if job.requirements is None:
+            return job.python, None
+        self._phase = Phase.INSTALLING
+        environment = job_environment(
+            job, self._workspace, self._environment, python=job.python, token=self._token
+        )
+        installer = Installer(
+            self._envs_dir,
+            cwd=job.checkout,
+            environment=environment,
+            token=self._token,
+            log=self._log,
+            watch=watch,
+        )
+        overlay = installer.install(job.requirements, python=job.python, code=job.code or spec.code or "")
+        self._phase = Phase.STARTING
+        if overlay.python is not None:
+            return overlay.python, None
+        return job.python, judge_install(
+            overlay.end, overlay.problem, stop=self._stop, timeout_s=spec.timeout_s
+        )
 
     def _run_command(
         self, environment: Mapping[str, str], *, watch: Watch, meter: MemoryMeter, harvest: Harvest

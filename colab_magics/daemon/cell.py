@@ -187,7 +187,7 @@ class CellRun:
         )
 
     def _knock(self, kernel: Kernel) -> None:
-        """Ask until the kernel answers on both channels: what iopub says before it is subscribed to is lost."""
+        """Ask until both channels answer: what iopub says before it is subscribed to is lost."""
         deadline = time.monotonic() + self._job.kernel_start_s
         asked: set[str] = {kernel.send("kernel_info_request", {})}
         answered = heard = False

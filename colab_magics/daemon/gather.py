@@ -38,8 +38,8 @@ def gather_artifacts(
 ) -> Gathered:
     """Copy, masked, what the output folder holds and what the patterns match in the checkout.
 
-    A file that is too large is moved to `kept`, for whoever has access to this machine. Links are followed only
-    to files of the same folder.
+    A file that is too large is moved to `kept`, for whoever has access to this machine. Links are followed
+    only to files of the same folder.
 
     Args:
         but: paths in `output` that are taken elsewhere.

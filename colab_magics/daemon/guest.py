@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import linecache
-import os
 import sys
 import warnings
 from collections.abc import Mapping
@@ -133,7 +132,7 @@ class Guest:
         return CELL if of_cell and (namespace is None or namespace is self._shell.user_ns) else None
 
     def _line_behind_a_magic(self, line: int) -> tuple[int, str]:
-        """`%%time` and its kin run what follows them as a text of its own, one line further down in the cell."""
+        """`%%time` and its kin run what follows as a text of its own, one line further down in the cell."""
         lines = self._settings["cell"].split("\n")
         return (line + 1, lines[line].strip()) if line < len(lines) else (line, "")
 
@@ -183,6 +182,8 @@ def _type_name(error: BaseException) -> str:
 
 def _message(error: BaseException) -> str:
     try:
+        if isinstance(error, SyntaxError):
+            return str(error.msg)  # the whole has the made-up name of the cell's file
         return str(error)
     except Exception:
         return "(its message cannot be shown)"
@@ -257,6 +258,6 @@ def _write(path: Path, told: Mapping[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(json.dumps(told), encoding="utf-8")
-        os.replace(draft, path)
+        draft.replace(path)
     except OSError as error:
         print(f"colab-magics could not write what it knows of this job: {error}", file=sys.stderr)  # noqa: T201

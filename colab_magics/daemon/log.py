@@ -49,7 +49,7 @@ class Log:
         return self.read(max(0, size - limit_bytes), limit_bytes)
 
     def tail(self, limit_bytes: int, *, mask: Callable[[bytes], bytes], margin_bytes: int = 0) -> str:
-        """The last lines as a terminal would show them, masked, at most `limit_bytes`, from a line's start."""
+        """The last lines as a terminal shows them, masked, at most `limit_bytes`, from a line's start."""
         size = self.size_bytes()
         # Redrawn bars take many times what they show.
         start = max(0, size - 4 * limit_bytes - margin_bytes)

@@ -60,7 +60,7 @@ def _is_path(value: str) -> bool:
 
 
 def _forms(secret: str) -> set[bytes]:
-    """The bytes by which a secret may show: plain, quoted for JSON, Python and URLs, in base64 at any offset."""
+    """The bytes by which a secret may show: plain, quoted for JSON, Python, URLs; base64 at any offset."""
     texts = {secret, quote(secret, safe=""), quote(secret), quote_plus(secret)}
     texts |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1]}
     texts |= {line.strip() for line in secret.splitlines() if len(line.strip()) >= _MIN_LINE_LENGTH}

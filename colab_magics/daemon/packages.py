@@ -1,4 +1,4 @@
-"""The list of packages of an interpreter (`pip freeze`), made while the job runs, kept while nothing changes."""
+"""The packages of an interpreter (`pip freeze`), listed while the job runs, kept while nothing changes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ else:
 
 
 class PackageList:
-    """The packages of one interpreter. `start` returns at once; `finish` waits; `close` ends what still runs."""
+    """The packages of one interpreter. `start` returns at once, `finish` waits, `close` ends what runs."""
 
     def __init__(self, python: Path, *, cache: Path, environment: Mapping[str, str]) -> None:
         self._python, self._environment = python, environment

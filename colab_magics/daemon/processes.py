@@ -73,6 +73,11 @@ class Watch:
             return Ending.STOPPED
         return Ending.TIMED_OUT if time.monotonic() >= self.deadline else None
 
+    def pause(self, seconds: float) -> None:
+        """Wait, but not longer than until somebody rings."""
+        if select.select([self.alarm.fileno()], [], [], min(seconds, self.left_s()))[0]:
+            self.alarm.clear()
+
     def left_s(self) -> float:
         return max(0.0, self.deadline - time.monotonic())
 
@@ -232,7 +237,7 @@ def end_marked(token: str, *, seen: Mapping[int, float] | None = None, but: int 
 
 
 def _open_exit_fd(pid: int) -> int | None:
-    """A descriptor that becomes readable when the process ends; None where the system has none (macOS, gVisor)."""
+    """A descriptor that becomes readable when the process ends; None where there are none (macOS, gVisor)."""
     if not hasattr(os, "pidfd_open"):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Outcomes on disk, so that a daemon that is killed after a job's end and before the push still brings it home."""
+"""Outcomes on disk, so that a daemon killed after a job's end and before the push still brings it home."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def describe_machine(*, python_version: str | None = None) -> dict[str, Json]:
 
 
 def describe_gpu() -> dict[str, Json] | None:
-    """The first GPU's name, memory in bytes and driver, and how many there are; None without NVIDIA's driver."""
+    """The first GPU's name, memory in bytes and driver, and their count; None without NVIDIA's driver."""
     with _nvml() as nvml:
         if nvml is None:
             return None

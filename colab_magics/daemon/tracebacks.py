@@ -62,6 +62,8 @@ def find_failure(log_tail: str, *, checkout: str) -> Failure | None:
 
 def persons_file(file: str, *, checkout: str) -> str | None:
     """`file` relative to the checkout, None where it is not of the person's code there."""
+    if file.startswith("<"):
+        return None
     path = os.path.normpath(os.path.join(checkout, file))  # noqa: PTH118 - pure, nothing is looked up
     roots = {checkout, os.path.normpath(checkout)}
     for root in roots:

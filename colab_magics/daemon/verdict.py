@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from colab_magics.daemon.assignment import Phase, Stop
@@ -79,6 +79,14 @@ def judge_cell(
     if leaving == 0:
         notes = (*notes, "the cell left with exit()")
     return refuse_missing(Verdict(Verb.SUCCEED, "", leaving, None, notes), missing)
+
+
+def judge_install(end: End | None, problem: str, *, stop: Stop | None, timeout_s: float) -> Verdict:
+    """The verdict on a job whose requirements were not installed."""
+    ended = None if end is None else _ended(end, stop=stop, timeout_s=timeout_s, failure=None)
+    if ended is not None:
+        return replace(ended, reason=f"{ended.reason}, while its requirements were installed")
+    return Verdict(Verb.FAIL, one_line(problem), None, Failure("RequirementsError", problem))
 
 
 def refuse_missing(verdict: Verdict, missing: Mapping[str, str]) -> Verdict:

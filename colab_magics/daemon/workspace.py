@@ -103,14 +103,15 @@ def job_environment(
         # A job may itself run jobs: they are found by our token as well as by their own.
         TOKEN_VARIABLE: " ".join(filter(None, (base.get(TOKEN_VARIABLE), token))),
     }
-    environment["PATH"] = _path_with(python, environment.get("PATH", os.defpath))
+    path = _path_with(assignment.python, environment.get("PATH", os.defpath))
+    environment["PATH"] = _path_with(python, path)
     if (python.parent.parent / "pyvenv.cfg").is_file():
         environment["VIRTUAL_ENV"] = str(python.parent.parent)
     return environment
 
 
 def _path_with(python: Path, path: str) -> str:
-    """A PATH on which `python` is the interpreter; unchanged where it is already (the machine's order counts)."""
+    """A PATH on which `python` is the interpreter; unchanged where it is: the machine's order counts."""
     found = shutil.which("python", path=path)
     if found and Path(found).parent == python.parent:
         return path

@@ -28,10 +28,10 @@ class Progress:
 class Failure:
     """Why an attempt failed.
 
-    `type` and `message` are the exception's, `traceback` its lines as they were shown (ANSI colours may be in
-    them). `file`, `line` (from 1), `function` and `source` are the innermost line of the person's own code: in
-    the cell (`file` is `<cell>`) or in the checkout, never in an installed package; None where there is none.
-    `allocator_summary` is what torch's allocator said when memory ran out.
+    `type` and `message` are the exception's, `traceback` its lines as they were shown (ANSI colours may be
+    in them). `file`, `line` (from 1), `function` and `source` are the innermost line of the person's own code:
+    in the cell (`file` is `<cell>`) or in the checkout, never in an installed package; None where there is
+    none. `allocator_summary` is what torch's allocator said when memory ran out.
     """
 
     type: str
@@ -74,9 +74,10 @@ class Record:
     """One attempt. Times are Unix seconds UTC, for people; `duration_s` is from a monotonic clock.
 
     `state` is what the attempt came to (jobs/state.py; queued for one that was given back). `machine` has
-    hostname, platform, python, cpus, memory_bytes; `gpu` has name, driver, memory_bytes. `environment` names
-    `env/<it>.txt`, the list of packages. `peak_host_bytes` is of all the job's processes together,
-    `peak_gpu_bytes` torch's allocator's figure where torch was loaded, else the driver's. `code` is the commit.
+    hostname, platform, python, cpus, memory_bytes; `gpu` has name, driver, memory_bytes, count. `environment`
+    names `env/<it>.txt`, the list of packages. `peak_host_bytes` is of all the job's processes together,
+    `peak_gpu_bytes` torch's allocator's figure where torch was loaded, else the driver's. `code` is the
+    commit.
     """
 
     job_id: str
