@@ -331,14 +331,15 @@ class Repository:
             StoreError: a path that cannot be in a tree, a parent that is not here, a full disk.
         """
         target = check_ref(ref) if ref else f"refs/colab/tmp/{os.getpid()}-{os.urandom(6).hex()}"
-        starts_at_parent = bool(parents) and base == parents[0]
+        starts_at_parent = base is not None and base in parents[:1]
+        base_tree = self.tree_of(base) if base is not None and not starts_at_parent else None
         try:
             with tempfile.TemporaryFile(dir=self.common_dir) as stream:
                 git_import.write_stream(
                     stream,
                     files=files,
                     message=message,
-                    base_tree=check_sha(base) if base else None,
+                    base_tree=base_tree,
                     starts_at_parent=starts_at_parent,
                     parents=[check_sha(parent) for parent in parents],
                     date_s=date_s,

@@ -79,7 +79,9 @@ _EPILOGUE = re.compile(
     r"hung up|could not read from remote repository|make sure you have the correct access|repository exists",
     re.IGNORECASE,
 )
-_DISK_FULL = re.compile(r"no space left on device|disk quota exceeded|disk full", re.IGNORECASE)
+_DISK_FULL = re.compile(
+    r"no space left on device|out of disk ?space|disk quota exceeded|disk full", re.IGNORECASE
+)
 _STATUS = re.compile(r"^(?P<flag>[ +\-*!=])\t(?P<refs>[^\t]*)\t(?P<summary>.*)$")
 _REASON = re.compile(r"\((?P<reason>.*)\)\s*$")
 

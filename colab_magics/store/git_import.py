@@ -34,8 +34,8 @@ def write_stream(
 
     Args:
         files: path → content, a file to copy it from, or None to delete the path (a whole folder, too).
-        base_tree: the commit or tree to start from; None is the empty tree.
-        starts_at_parent: that is the first parent's, where git starts by itself.
+        base_tree: the tree to start from; None is the empty one.
+        starts_at_parent: start from the first parent's tree instead, as git does by itself.
         date_s: author and committer date, Unix seconds.
         ref: fast-import builds commits on refs only; it is deleted again unless `keep_ref`.
     """
@@ -47,9 +47,9 @@ def write_stream(
     write(b"data %d\n%s\n" % (len(text), text))
     for number, parent in enumerate(parents):
         write(b"%s %s\n" % (b"merge" if number else b"from", parent.encode()))
-    if base_tree is None:
+    if not starts_at_parent:
         write(b"deleteall\n")
-    elif not starts_at_parent:
+    if base_tree is not None:
         write(b'M 040000 %s ""\n' % base_tree.encode())
     # Deletions first, so that a file can take the place of a folder and the reverse.
     for path, content in sorted(files.items(), key=lambda item: item[1] is not None):

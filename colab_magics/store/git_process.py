@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from colab_magics.errors import StoreError
 TOKEN_VARIABLE = "COLAB_MAGICS_GIT_TOKEN"  # noqa: S105 - the variable's name, not its value
 GRACE_S = 2.0
 """How long a process group may take to end after SIGTERM before it gets SIGKILL."""
+_REAPED_S = 1.0
 
 CONFIG = (
     # A person's hooks, signing key and file monitor are for the person's own commits.
@@ -173,6 +175,14 @@ def end_group(process: subprocess.Popen[bytes], *, grace_s: float = GRACE_S) -> 
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    # Its children die in their own time; who reaps them is not ours to say, so the wait has an end.
+    deadline = time.monotonic() + _REAPED_S
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(process.pid, 0)
+        except (ProcessLookupError, PermissionError):
+            break
+        time.sleep(0.005)
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
             with suppress(OSError):
@@ -180,7 +190,9 @@ def end_group(process: subprocess.Popen[bytes], *, grace_s: float = GRACE_S) -> 
 
 
 _USERINFO = re.compile(r"(?<=://)[^/\s@'\"]+@")
-_NOISE = re.compile(r"^(hint:|warning:|To |From |Done$|Pushing |POST |Everything up-to-date|remote:\s*$)")
+_NOISE = re.compile(
+    r"^(hint:|warning:|To |From |Done$|Pushing |POST |Everything up-to-date|fast-import: dumping|remote:\s*$)"
+)
 
 
 def mask(text: str, *, token: str | None = None) -> str:
@@ -199,10 +211,12 @@ def say(finished: Finished, *, token: str | None = None, lines: int = 4) -> str:
     return "; ".join(chosen).rstrip(".") or f"git ended with code {finished.returncode} and no message"
 
 
+# Answers with the token for whatever user the address names. Hosting sites look at the token only, but
+# want some user beside it.
 _HELPER = (
-    '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" x-access-token "$'
-    + TOKEN_VARIABLE
-    + '"; }; f'
+    '!f() { test "$1" = get || exit 0; user=x-access-token; while IFS== read -r key value; do'
+    ' test "$key" = username && user=$value; done; '
+    f'printf "username=%s\\npassword=%s\\n" "$user" "${TOKEN_VARIABLE}"; }}; f'
 )
 
 
@@ -210,8 +224,7 @@ def login(url: SplitResult) -> list[str]:
     """The settings that log in over HTTP with the token of the environment, to this address's host only.
 
     A credential helper rather than GIT_ASKPASS: git asks it for that host alone, so that a redirect gets
-    nothing, and no script has to lie on a disk that may forbid execution. Hosting sites ignore the user name
-    beside a token.
+    nothing, and no script has to lie on a disk that may forbid execution.
     Source: https://git-scm.com/docs/gitcredentials#_configuration_options
     """
     if url.scheme not in ("http", "https"):
