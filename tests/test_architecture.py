@@ -52,6 +52,7 @@ LAYERS: tuple[tuple[str, Layer, str | None], ...] = (
     ("colab_magics/daemon/hands", Layer.COMPOSITION, "daemon"),
     ("colab_magics/daemon/heartbeat", Layer.COMPOSITION, "daemon"),
     ("colab_magics/daemon/loop", Layer.COMPOSITION, "daemon"),
+    ("colab_magics/daemon/service", Layer.COMPOSITION, "daemon"),
     ("colab_magics/daemon/*", Layer.SHELL, "daemon"),
     # The verbs stand side by side: each is a group of its own.
     ("colab_magics/queue", Layer.COMPOSITION, None),
@@ -153,8 +154,8 @@ def our_module(dotted: str, code: Code) -> str | None:
 
 def our_imports(module: Module, code: Code) -> Iterator[tuple[int, str]]:
     """Yield (line, module name) of our own modules that a module imports."""
-    for line, dotted in imported_names(module):
-        target = our_module(dotted, code)
+    found = {(line, our_module(dotted, code)) for line, dotted in imported_names(module)}
+    for line, target in sorted(found, key=str):
         if target is not None and target != module.name:
             yield line, target
 
