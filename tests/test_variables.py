@@ -220,6 +220,13 @@ def test_a_dtype_that_npy_drops_a_part_of_is_refused():
         pack("x", np.array(["a"], dtype=np.dtypes.StringDType()), max_bytes=LIMIT)
 
 
+def test_field_names_in_any_alphabet_cross_and_too_many_fields_are_refused():
+    array = np.zeros(2, dtype=[("Ā", "?")])
+    assert there_and_back(array).dtype == array.dtype
+    with pytest.raises(VariableError, match=r"more fields than \.npy can name; make it a pandas frame"):
+        pack("x", np.zeros(1, dtype=[(f"field{i}", "f4") for i in range(1000)]), max_bytes=LIMIT)
+
+
 # ---- torch, state dicts, checkpoints ----
 
 

@@ -18,6 +18,7 @@ says by itself what is in it: the file's suffix is all that has to be known to o
 from __future__ import annotations
 
 import enum
+import importlib
 import importlib.util
 import io
 import json
@@ -40,6 +41,10 @@ class Kind(enum.StrEnum):
     PARQUET = "parquet"
     PICKLE = "pickle"
 
+
+MAX_NPY_HEADER_BYTES = 10_000
+"""numpy reads no longer header from a file that it does not trust.
+Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.read_array.html"""
 
 _SUFFIXES = {
     Kind.JSON: ".json",
@@ -175,13 +180,15 @@ def _dump_npy(name: str, value: Any) -> bytes:
             f"{name} is a numpy array of dtype {value.dtype}: its items are Python objects, which .npy "
             f"holds only as pickle; convert it with {name}.astype(…) or {name}.tolist()"
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about metadata of a dtype, which the check below sees
-        described = np.lib.format.dtype_to_descr(value.dtype)
-    if np.lib.format.descr_to_dtype(described) != value.dtype:
-        raise VariableError(f"{name} is an array of dtype {value.dtype}, which .npy cannot hold exactly")
     buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, value, allow_pickle=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of numpy 1.16, and of what the check below sees
+        described = np.lib.format.dtype_to_descr(value.dtype)
+        if np.lib.format.descr_to_dtype(described) != value.dtype:
+            raise VariableError(f"{name} is an array of dtype {value.dtype}, which .npy cannot hold exactly")
+        np.lib.format.write_array(buffer, value, allow_pickle=False)
+    if buffer.tell() - value.nbytes > MAX_NPY_HEADER_BYTES:
+        raise VariableError(f"{name} is an array with more fields than .npy can name; make it a pandas frame")
     return buffer.getvalue()
 
 
@@ -225,9 +232,7 @@ def _no_arrays(tag: str, name: str) -> object:
 def _dump_pickle(name: str, value: object) -> bytes:
     try:
         if importlib.util.find_spec("cloudpickle") is not None:
-            import cloudpickle  # type: ignore[import-untyped]
-
-            return bytes(cloudpickle.dumps(value))
+            return bytes(importlib.import_module("cloudpickle").dumps(value))
         return pickle.dumps(value)
     except Exception as error:
         raise VariableError(
