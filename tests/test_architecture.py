@@ -27,10 +27,12 @@ class Layer(enum.IntEnum):
     PURE = 2  # no I/O and nothing that varies: the state table, plan(), the codecs, the relay
     SHARED = 3  # what both sides of the queue hold in common: the store's protocol, variables, settings
     SHELL = 4  # one I/O library each
-    COMPOSITION = 5  # the verbs and the daemon: read, decide, act
-    EMBEDDED = 6  # both sides on one machine
-    EDGE = 7  # parse, call, show
-    DOOR = 8  # what a user imports
+    PART = 5  # what the verbs are put together from
+    COMPOSITION = 6  # the verbs and the daemon: read, decide, act
+    EMBEDDED = 7  # both sides on one machine
+    COMMAND = 8  # what the magics and the terminal have in common
+    EDGE = 9  # parse, call, show
+    DOOR = 10  # what a user imports
 
 
 # First match wins. (pattern of the path without .py, layer, group): modules of one layer may import one
@@ -59,7 +61,11 @@ LAYERS: tuple[tuple[str, Layer, str | None], ...] = (
     ("colab_magics/sync", Layer.COMPOSITION, None),
     ("colab_magics/tunnel/open", Layer.COMPOSITION, None),
     ("colab_magics/tunnel/*", Layer.SHELL, "tunnel"),
+    ("colab_magics/arrivals", Layer.PART, "parts"),
+    ("colab_magics/grids", Layer.PART, "parts"),
+    ("colab_magics/handles", Layer.PART, "parts"),
     ("colab_magics/embedded", Layer.EMBEDDED, None),
+    ("colab_magics/commands", Layer.COMMAND, None),
     ("colab_magics/magics", Layer.EDGE, None),
     ("colab_magics/cli", Layer.EDGE, None),
     ("colab_kernel/__init__", Layer.DOOR, None),
