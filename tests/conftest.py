@@ -98,7 +98,7 @@ def built_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def colab_python(tmp_path_factory: pytest.TempPathFactory, built_wheel: Path) -> Path:
+def colab_python(tmp_path_factory: pytest.TempPathFactory, built_wheel: Path) -> Iterator[Path]:
     """A Python with Colab's pins, Colab's IPython configuration, a faked `google.colab`, and our wheel.
 
     Every ipykernel that is started plainly with it gets the faked kernel class, as on Colab.
@@ -108,4 +108,5 @@ def colab_python(tmp_path_factory: pytest.TempPathFactory, built_wheel: Path) ->
     target = tmp_path_factory.mktemp("colab") / "machine"
     python = colab_pins.copy_environment(colab_pins.pinned_environment(), target)
     harness.run([python, "-m", "pip", "install", "-q", built_wheel])
-    return python
+    yield python
+    harness.remove_folder(target)
