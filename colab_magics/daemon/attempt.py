@@ -269,6 +269,7 @@ class Attempt:
             checkout=self._assignment.checkout,
             kernel_folder=workspace.kernel,
             guest_folder=workspace.guest,
+            log_path=workspace.log,
             allow_pickle=spec.allow_pickle,
             variable_bytes=self._limits.variable_bytes,
             kernel_start_s=self._limits.kernel_start_s,
@@ -290,7 +291,11 @@ class Attempt:
             timeout_s=spec.timeout_s,
             error=errors[-1] if errors else None,
             missing=harvest.missing,
+            checkout=str(self._assignment.checkout),
         )
+        if verdict.failure is not None and verdict.failure.type == "KernelDied":
+            text = f"{verdict.reason}\n{end.crash}"
+            outputs.append({"output_type": "stream", "name": "stderr", "text": text})
         harvest.take_notebook(
             outputs,
             parameters=parameters,

@@ -16,7 +16,7 @@ from colab_magics.daemon.assignment import Phase
 from colab_magics.daemon.endings import CellEnd, End, Ending
 from colab_magics.daemon.kernel import Kernel, Message
 from colab_magics.daemon.log import Log
-from colab_magics.daemon.outputs import CellOutputs, Output, log_text
+from colab_magics.daemon.outputs import CellOutputs, Output, result_text
 from colab_magics.daemon.processes import Watch
 from colab_magics.daemon.telemetry import MemoryMeter
 from colab_magics.jobs.record import Progress
@@ -53,6 +53,7 @@ class CellJob:
     checkout: Path
     kernel_folder: Path
     guest_folder: Path
+    log_path: Path
     allow_pickle: bool
     variable_bytes: int
     kernel_start_s: float
@@ -130,6 +131,7 @@ class CellRun:
         settings = {
             "checkout": str(job.checkout),
             "cell": job.source,
+            "log": str(job.log_path),
             "inputs": [[name, kind, str(path)] for name, kind, path in job.inputs],
             "outputs": list(job.outputs),
             "allow_pickle": job.allow_pickle,
@@ -169,8 +171,10 @@ class CellRun:
         code = kernel.child.poll()
         left_over = kernel.child.end()
         self._meter.finish(kernel.child)
-        if died_while or problem:
+        crash = _read_text(job.guest_folder / guest.CRASH, _SAID_BYTES) if died_while else ""
+        if problem or died_while is Phase.STARTING:
             self._log.append(kernel.said(_SAID_BYTES))
+        self._log.append(crash.encode())
         code = kernel.child.poll() if code is None else code
         return CellEnd(
             end=End(
@@ -184,6 +188,7 @@ class CellRun:
             saved=_read(job.guest_folder / guest.SAVED),
             problem=problem,
             died_while=died_while,
+            crash=crash,
         )
 
     def _knock(self, kernel: Kernel) -> None:
@@ -244,9 +249,10 @@ class CellRun:
         # What threads of the cell print while something else is asked of the kernel is for the log alone.
         if talk.shown and (ours or kind.startswith("comm_")):
             self._view.fold(message)
-        text = log_text(message)
+        # Streams and displays are written to the log inside the kernel (guest.py).
+        text = result_text(message) if talk.shown and ours else ""
         if text:
-            self._log.append(text.encode("utf-8", "surrogateescape" if _is_escaped(text) else "replace"))
+            self._log.append(text.encode("utf-8", "replace"))
 
     def _messages(self, kernel: Kernel, *, timeout_s: float) -> list[tuple[str, Message]]:
         """What the kernel says next.
@@ -305,10 +311,11 @@ class _NoAnswer(Exception):
     """The kernel did not come up."""
 
 
-def _is_escaped(text: str) -> bool:
-    return any(0xDC80 <= ord(char) <= 0xDCFF for char in text) and not any(
-        0xD800 <= ord(char) < 0xDC80 or 0xDCFF < ord(char) < 0xE000 for char in text
-    )
+def _read_text(path: Path, limit: int) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")[-limit:]
+    except OSError:
+        return ""
 
 
 def _read(path: Path) -> Mapping[str, Any]:

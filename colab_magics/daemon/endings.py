@@ -37,7 +37,8 @@ class CellEnd:
 
     `reply` is the content of the kernel's answer, None where there was none: then the process died by itself
     (`end.ending` None) or was ended. `report` and `saved` are what guest.py wrote. `problem` says what went
-    wrong around the cell: the kernel did not start, an input could not be opened.
+    wrong around the cell: the kernel did not start, an input could not be opened. `crash` is where the
+    interpreter was when it crashed, in faulthandler's words.
     """
 
     end: End
@@ -46,6 +47,7 @@ class CellEnd:
     saved: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
     died_while: Phase | None = None
+    crash: str = ""
 
 
 def describe_exit(code: int) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import linecache
+import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -18,7 +19,10 @@ from typing import Any, NoReturn
 CELL = "<cell>"
 SETTINGS = "settings.json"
 REPORT = "report.json"
+CRASH = "crash.txt"
 SAVED = "saved.json"
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+_FLUSH_S = 0.05
 _LEAVING = "To exit: use 'exit', 'quit', or Ctrl-D."
 
 
@@ -44,6 +48,8 @@ class Guest:
         shell.user_ns["exit"] = shell.user_ns["quit"] = _leave
         warnings.filterwarnings("ignore", message=_LEAVING)
         shell.events.register("post_run_cell", self.report)
+        self._copy_to_log()
+        self._watch_for_crashes()
         for name, kind, path in self._settings["inputs"]:
             shell.user_ns[name] = _load(name, kind, Path(path), self._settings["allow_pickle"])
 
@@ -82,6 +88,31 @@ class Guest:
             except Exception as error:
                 saved[name] = {"error": f"{name} could not be saved: {type(error).__name__}: {error}"}
         _write(self._folder / SAVED, {"saved": saved, "memory": _memory()})
+
+    def _copy_to_log(self) -> None:
+        """Write what the cell prints and displays to the log at once: a crash a moment later keeps it."""
+        # The log is read through the daemon's own descriptor, a job may remove the file.
+        log = os.open(self._settings["log"], os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        for stream in (sys.stdout, sys.stderr):
+            stream.write = _also_to(log, stream.write)  # type: ignore[method-assign]
+            stream.flush_interval = _FLUSH_S  # type: ignore[union-attr]
+        publisher = self._shell.display_pub
+        publish = publisher.publish
+
+        def publish_and_log(data: Any, *args: Any, **kwargs: Any) -> Any:
+            text = data.get("text/plain") if isinstance(data, Mapping) else None
+            if text and WIDGET_VIEW not in data and not kwargs.get("update"):
+                _write_all(log, f"{text}\n")
+            return publish(data, *args, **kwargs)
+
+        publisher.publish = publish_and_log
+
+    def _watch_for_crashes(self) -> None:
+        """Have the interpreter write where it was when it crashes; the file stays open for that."""
+        import faulthandler
+
+        self._crash_file = (self._folder / CRASH).open("w")
+        faulthandler.enable(file=self._crash_file)
 
     def _describe(self, error: BaseException) -> dict[str, Any]:
         memory_error = _memory_error(error)
@@ -146,6 +177,24 @@ def install(shell: Any, folder: str) -> None:
 def _append_path(path: str) -> None:
     if path not in sys.path:
         sys.path.append(path)
+
+
+def _also_to(log: int, write: Callable[[str], int]) -> Callable[[str], int]:
+    def write_both(text: str) -> int:
+        if isinstance(text, str):
+            _write_all(log, text)
+        return write(text)
+
+    return write_both
+
+
+def _write_all(log: int, text: str) -> None:
+    data = memoryview(text.encode("utf-8", "replace"))
+    try:
+        while data:
+            data = data[os.write(log, data) :]
+    except OSError:
+        return  # a full disk must not end the cell
 
 
 def _leave(code: object = None) -> NoReturn:

@@ -92,10 +92,13 @@ class Log:
         while data := self.read(start, _CHUNK):
             start += len(data)
             whole = rest + data
-            # A line is kept until its end is here, since what comes may redraw it; an endless one is not.
-            cut = max(whole.rfind(b"\n") + 1, len(whole) - (_CHUNK >> 2))
+            cut = whole.rfind(b"\n") + 1
             yield settle(whole[:cut])
-            rest = whole[cut:]
+            # A line is kept until its end is here, since what comes may redraw it; an endless one is not.
+            rest = _settle_line(whole[cut:])
+            if len(rest) > _CHUNK >> 2:
+                yield rest
+                rest = b""
         if rest:
             yield settle(rest)
 

@@ -279,13 +279,11 @@ def fit(outputs: Sequence[Output], *, limit_bytes: int) -> list[Output]:
     return fitting
 
 
-def log_text(message: Mapping[str, Any]) -> str:
-    """What an iopub message adds to a log of plain text."""
+def result_text(message: Mapping[str, Any]) -> str:
+    """What an iopub message says of a cell's end, its result or its error, as text; empty for others."""
     content = message["content"]
     match message["header"]["msg_type"]:
-        case "stream":
-            return str(content["text"])
-        case "display_data" | "execute_result" if WIDGET_VIEW not in content["data"]:
+        case "execute_result" if WIDGET_VIEW not in content["data"]:
             text = content["data"].get("text/plain")
             return f"{text}\n" if text else ""
         case "error":

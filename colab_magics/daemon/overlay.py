@@ -46,7 +46,7 @@ os.chmod(pip, 0o755)
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """What became of it: its interpreter; else why there is none (`problem`), or why making it ended (`end`)."""
+    """Its interpreter; else why there is none (`problem`), or why making it was ended (`end`)."""
 
     python: Path | None
     problem: str = ""

@@ -7,7 +7,7 @@ import re
 from pathlib import PurePath
 
 from colab_magics.daemon.outputs import strip_ansi
-from colab_magics.jobs.record import Failure
+from colab_magics.jobs.record import CELL, Failure
 
 _START = "Traceback (most recent call last):"
 _FRAME = re.compile(r'^\s*File "(?P<file>.+)", line (?P<line>\d+)(?:, in (?P<function>.+))?$')
@@ -58,6 +58,21 @@ def find_failure(log_tail: str, *, checkout: str) -> Failure | None:
         out_of_memory=out_of_memory,
         allocator_summary=figures[1] if figures else None,
     )
+
+
+def find_crash(text: str, *, checkout: str) -> tuple[str | None, int | None, str | None]:
+    """File, line and function of the person's innermost frame in what faulthandler wrote of a kernel's crash.
+
+    Source: https://docs.python.org/3/library/faulthandler.html (the most recent call is first)
+    """
+    current = text[max(0, text.find("Current thread")) :]
+    for match in re.finditer(r'^\s*File "(.+)", line (\d+) in (.+)$', current.split("\n\n")[0], re.MULTILINE):
+        file, line, function = match[1], int(match[2]), match[3]
+        own = CELL if "ipykernel_" in file or file.startswith("<ipython-input") else None
+        own = own or persons_file(file, checkout=checkout)
+        if own is not None:
+            return own, line, function
+    return None, None, None
 
 
 def persons_file(file: str, *, checkout: str) -> str | None:

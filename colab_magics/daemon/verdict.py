@@ -9,7 +9,7 @@ from typing import Any
 from colab_magics.daemon.assignment import Phase, Stop
 from colab_magics.daemon.endings import CellEnd, End, Ending, describe_exit, is_kill
 from colab_magics.daemon.outputs import strip_ansi
-from colab_magics.daemon.tracebacks import find_failure
+from colab_magics.daemon.tracebacks import find_crash, find_failure
 from colab_magics.jobs.record import CELL, Failure
 from colab_magics.jobs.state import Verb
 
@@ -55,6 +55,7 @@ def judge_cell(
     timeout_s: float,
     error: Mapping[str, Any] | None,
     missing: Mapping[str, str],
+    checkout: str,
 ) -> Verdict:
     """The verdict on a cell.
 
@@ -70,7 +71,7 @@ def judge_cell(
     if end.problem:
         return Verdict(Verb.FAIL, one_line(end.problem), None, Failure("KernelError", end.problem), notes)
     if end.died_while is not None:
-        return _died(end, notes)
+        return _died(end, notes, checkout=checkout)
     leaving = end.report.get("leaving")
     failed = end.reply is None or end.reply.get("status") != "ok"
     if failed and leaving != 0:
@@ -109,7 +110,10 @@ def describe_failure(failure: Failure) -> str:
         )
         place = f" ({where})"
     first = one_line(what, limit=_REASON_CHARS - len(place))
-    return f"{'out of memory: ' if failure.out_of_memory else ''}{first}{place}"
+    label = (
+        "out of memory: " if failure.out_of_memory and failure.type not in ("KernelDied", "ExitCode") else ""
+    )
+    return f"{label}{first}{place}"
 
 
 def one_line(text: str, *, limit: int = _REASON_CHARS) -> str:
@@ -146,7 +150,7 @@ def _left_over(end: End) -> tuple[str, ...]:
     return (f"{what} ended",)
 
 
-def _died(end: CellEnd, notes: tuple[str, ...]) -> Verdict:
+def _died(end: CellEnd, notes: tuple[str, ...], *, checkout: str) -> Verdict:
     code = end.end.exit_code
     killed = is_kill(code)
     while_ = {Phase.STARTING: "starting", Phase.SAVING: "saving the variables"}.get(
@@ -154,8 +158,17 @@ def _died(end: CellEnd, notes: tuple[str, ...]) -> Verdict:
     )
     message = f"the kernel died while {while_}, with {describe_exit(code)}"
     message += f"; {_LIKELY_MEMORY}" if killed else ""
-    failure = Failure(type="KernelDied", message=message, out_of_memory=killed)
-    return Verdict(Verb.FAIL, message, code, failure, notes)
+    file, line, function = find_crash(end.crash, checkout=checkout)
+    failure = Failure(
+        type="KernelDied",
+        message=message,
+        traceback=tuple(end.crash.splitlines()),
+        file=file,
+        line=line,
+        function=function,
+        out_of_memory=killed,
+    )
+    return Verdict(Verb.FAIL, describe_failure(failure).removeprefix("KernelDied: "), code, failure, notes)
 
 
 def _cell_failure(end: CellEnd, error: Mapping[str, Any] | None) -> Failure | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colab_magics.daemon.assignment import Assignment
-from colab_magics.daemon.processes import TOKEN_VARIABLE
+from colab_magics.daemon.processes import TOKEN_VARIABLE, end_marked
 from colab_magics.progress import FILE_VARIABLE
 
 MARK = "token"
@@ -82,6 +82,15 @@ class Workspace:
         for folder in (self.output, self.checkpoint, self.inputs, self.kernel, self.guest, self.result):
             folder.mkdir(exist_ok=True, mode=0o700)
         (self.scratch / MARK).write_text(token)
+
+
+def end_left_over(scratch: Path) -> int:
+    """End what an attempt left running whose daemon died; return how many processes that were."""
+    try:
+        token = (scratch / MARK).read_text()
+    except OSError:
+        return 0
+    return end_marked(token) if token else 0
 
 
 def job_environment(
