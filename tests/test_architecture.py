@@ -61,6 +61,7 @@ LAYERS: tuple[tuple[str, Layer, str | None], ...] = (
     # The verbs stand side by side: each is a group of its own, with what only it is made of.
     ("colab_magics/queue", Layer.COMPOSITION, "queue"),
     ("colab_magics/handles", Layer.COMPOSITION, "queue"),
+    ("colab_magics/job_set", Layer.COMPOSITION, "queue"),
     ("colab_magics/sync", Layer.COMPOSITION, "sync"),
     ("colab_magics/arrivals", Layer.COMPOSITION, "sync"),
     ("colab_magics/tunnel/open", Layer.COMPOSITION, None),
