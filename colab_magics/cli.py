@@ -1,0 +1,167 @@
+"""`jupyter colab …`: the same verbs in a terminal. Data on stdout, talk on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from colab_magics import commands, options
+from colab_magics.display.handles import LogView
+from colab_magics.display.tables import JobTable
+from colab_magics.display.watching import Lines, Screen
+from colab_magics.errors import ColabError, UsageError
+from colab_magics.handles import JobHandle
+from colab_magics.job_set import JobSet
+from colab_magics.settings import Settings
+from colab_magics.sync import SyncReport
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns 0 done, 1 failed, 2 not understood, 130 interrupted."""
+    try:
+        arguments = make_parser().parse_args(argv)
+    except SystemExit as ended:  # argparse has said why
+        return int(ended.code or 0)
+    try:
+        return int(arguments.run(arguments))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except ColabError as error:
+        if arguments.debug:
+            raise
+        print(f"jupyter colab {arguments.verb_name}: {error}", file=sys.stderr)
+        return USAGE if isinstance(error, UsageError) else FAILED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="jupyter colab",
+        description="Queue notebook cells and commands as batch jobs on a GPU elsewhere, through Git.",
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="verb_name")
+    queue = _add(verbs, "queue", _queue, "queue a command or a cell; alone, show the table of jobs")
+    options.add_options(queue, options.QUEUE)
+    queue.add_argument("--file", metavar="FILE", help="the cell to queue, from a file; - is standard input")
+    queue.add_argument("--json", action="store_true", help="print JSON")
+    sync = _add(verbs, "sync", _sync, "bring home what jobs have left")
+    options.add_options(sync, options.SYNC)
+    sync.add_argument("--json", action="store_true", help="print JSON; the outputs go to standard error")
+    daemon = _add(verbs, "daemon", _daemon, "run the jobs of a repository on this machine")
+    daemon.add_argument("--repo", metavar="URL", required=True, help="the repository's address")
+    daemon.add_argument("--branch", metavar="NAME", help="the branch that jobs are queued on")
+    daemon.add_argument("--poll", metavar="S", type=float, help="seconds between two looks at the queue")
+    daemon.add_argument(
+        "--idle-stop", metavar="MIN", type=float, help="end after so many minutes without anything to do"
+    )
+    daemon.add_argument("--once", action="store_true", help="drain the queue, then end")
+    daemon.add_argument("--workdir", metavar="DIR", type=Path, help="where the daemon keeps its clone")
+    _add(verbs, "demo", _demo, "run an example with both sides on this machine")
+    return parser
+
+
+def _add(verbs: Any, name: str, run: Any, about: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=about, description=f"{about.capitalize()}.")
+    parser.set_defaults(run=run)
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    return parser
+
+
+def _queue(arguments: argparse.Namespace) -> int:
+    cell = _read_cell(arguments.file)
+    result = commands.run_queue(_desk(arguments), arguments, cell)
+    _print(result, as_json=arguments.json)
+    return FAILED if isinstance(result, SyncReport) and result.failed else DONE
+
+
+def _sync(arguments: argparse.Namespace) -> int:
+    _print(commands.run_sync(_desk(arguments), arguments), as_json=arguments.json)
+    return DONE
+
+
+def _daemon(arguments: argparse.Namespace) -> int:
+    from colab_magics.daemon.service import Order, run_daemon
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    order = Order(
+        repo=arguments.repo,
+        branch=arguments.branch or Settings.from_env().branch,
+        poll_s=arguments.poll,
+        idle_stop_min=arguments.idle_stop,
+        once=arguments.once,
+        workdir=arguments.workdir,
+    )
+    ended = run_daemon(order)
+    print(f"{ended} attempt{'' if ended == 1 else 's'} ended here", file=sys.stderr)
+    return DONE
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from colab_magics.embedded import run_demo
+
+    return int(run_demo())
+
+
+def _desk(arguments: argparse.Namespace) -> commands.Desk:
+    stream = sys.stderr if arguments.json else sys.stdout
+    return commands.Desk(
+        folder=Path.cwd(), settings=Settings.from_env(), screen=lambda: Screen(stream, notebook=False)
+    )
+
+
+def _read_cell(name: str | None) -> str | None:
+    if name is None:
+        return None
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return data.decode()
+    except OSError as error:
+        raise UsageError(f"--file {name} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--file {name} is not UTF-8 text: byte {error.start} is not") from error
+
+
+def _print(result: Any, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(_told(result), ensure_ascii=False, indent=1, default=str))
+    else:
+        print(result._repr_mimebundle_()["text/plain"])
+
+
+def _told(result: Any) -> Any:
+    """A result as JSON's values."""
+    match result:
+        case JobTable():
+            return [asdict(row) for row in result.rows]
+        case JobHandle():
+            return {
+                "id": result.job_id,
+                "name": result.name,
+                "state": result.state,
+                "commit": result.commit,
+                "params": result.params,
+            }
+        case JobSet():
+            return [_told(handle) for handle in result]
+        case LogView():
+            return {"id": result.job_id, "log": result.text}
+        case SyncReport():
+            files = [str(path) for path in result.files]
+            return {"jobs": result.jobs, "failed": result.failed, "files": files, "notes": result.lines}
+        case Lines():
+            return {"notes": list(result.lines)}
+        case _:
+            return str(result)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,328 @@
+"""The verb `sync`: what the queue has that this notebook has not, brought home."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from colab_magics import arrivals
+from colab_magics.arrivals import Arrival, Delivery
+from colab_magics.display.formats import format_count
+from colab_magics.display.rows import job_rows, live_of
+from colab_magics.display.tables import JobTable, count_states
+from colab_magics.display.watching import Lines, Screen, Watched
+from colab_magics.errors import StoreError, UnreachableError
+from colab_magics.jobs.plan import Job, Sign, observe
+from colab_magics.jobs.select import select_jobs
+from colab_magics.jobs.state import State
+from colab_magics.store.base import View
+from colab_magics.store.locate import Queue
+from colab_magics.store.results_folder import FOLDER
+from colab_magics.store.seen import Seen, load_seen, save_seen
+
+MAX_BROUGHT = 1000
+"""Jobs whose results one sync brings: the first sync in a clone of an old queue must end, too."""
+
+SILENT_S = 300.0
+"""A worker that was not heard of for so long is taken for gone; it beats every 30 s."""
+
+VANISHED_S = 120.0
+MAX_PAUSE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class SyncOptions:
+    """What a person asked of a sync: which jobs (all, if none), and what becomes of what comes."""
+
+    selectors: tuple[str, ...] = ()
+    into: Path | None = None
+    variables: bool = True
+    allow_pickle: bool = False
+    everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One queue at one moment: what it shows, what of it is home, and what kept it from being fresh."""
+
+    queue: Queue
+    view: View
+    seen: Seen
+    note: str = ""
+
+
+@dataclass(slots=True)
+class SyncReport:
+    """What a sync did: variables that were set, files that were written, and sentences about both.
+
+    `jobs` are the ids of those whose results came, `failed` of those among them that did not succeed.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    variables: dict[str, Any] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+    jobs: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return str(Lines(tuple(self.lines)))
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return Lines(tuple(self.lines))._repr_mimebundle_(include, exclude)
+
+
+class Sync:
+    """One sync of some queues into one notebook, or folder."""
+
+    def __init__(
+        self,
+        queues: Sequence[Queue],
+        options: SyncOptions,
+        *,
+        work_tree: Path,
+        namespace: MutableMapping[str, Any] | None,
+        awaited: set[str],
+        screen: Screen,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Nothing is fetched yet.
+
+        Args:
+            queues: those of the clone.
+            options: what is asked.
+            work_tree: where `colab_results` goes.
+            namespace: where variables go; None where there is no notebook.
+            awaited: the ids of jobs that this notebook queued and has not got yet: they come here, also when
+                another notebook of the same clone got them before. Those that come are taken out.
+            screen: where tables and outputs are shown.
+            clock: seconds that only grow.
+            now: Unix seconds, to tell how old a sign of life is.
+            sleep: waits for so many seconds.
+        """
+        self._queues, self._options, self._awaited, self._screen = queues, options, awaited, screen
+        self._clock, self._now, self._sleep = clock, now, sleep
+        names = namespace if options.variables else None
+        self._delivery = Delivery(work_tree, options.into, names, options.allow_pickle)
+        self._report = SyncReport()
+        self._signs: dict[str, Sign] = {}
+
+    def once(self) -> SyncReport:
+        """Bring what is new, show it, and say what was done."""
+        looks = self._look()
+        fresh = self._fresh(looks)
+        running = [job for _, job in self._asked(looks) if job.state.state is State.RUNNING]
+        changed = any(
+            (each.view.intent, each.view.ledger) != (each.seen.intent, each.seen.ledger) for each in looks
+        )
+        if (
+            not fresh
+            and not running
+            and not self._options.everything
+            and not (self._options.selectors or changed)
+        ):
+            return self._nothing_new(looks)
+        self._show(looks, fresh)
+        self._bring(looks, fresh)
+        self._screen.close()
+        return self._finish(looks)
+
+    def watch(self, *, pause_s: float) -> SyncReport:
+        """Go on bringing and showing until all that was asked for is done. An interrupt ends only that.
+
+        Args:
+            pause_s: the shortest time between two looks; it grows while nothing happens.
+        """
+        pause, before = pause_s, None
+        looks: list[Look] = []
+        try:
+            while True:
+                looks = self._look()
+                fresh = self._fresh(looks)
+                self._show(looks, fresh, is_watching=True)
+                self._bring(looks, fresh)
+                if all(job.state.is_final for _, job in self._asked(looks)):
+                    break
+                state = [(each.view.intent, each.view.ledger, _counters(each.view)) for each in looks]
+                pause = pause_s if state != before else min(pause * 1.3, MAX_PAUSE_S)
+                before = state
+                self._sleep(pause)
+        except KeyboardInterrupt:
+            self._report.lines.append(
+                "stopped watching; the jobs go on, and %colab_sync brings what they leave"
+            )
+        self._screen.close()
+        return self._finish(looks)
+
+    def _look(self) -> list[Look]:
+        return [_look(queue) for queue in self._queues]
+
+    def _asked(self, looks: Sequence[Look]) -> list[tuple[Look, Job]]:
+        """The jobs that the selectors mean, with where they are; all, if there are none."""
+        everything = [(look, job) for look in looks for job in look.view.jobs]
+        if not self._options.selectors:
+            return everything
+        wanted = {job.job_id for job in select_jobs([job for _, job in everything], self._options.selectors)}
+        return [(look, job) for look, job in everything if job.job_id in wanted]
+
+    def _fresh(self, looks: Sequence[Look]) -> list[tuple[Look, Job]]:
+        """The jobs that are done and whose results are to be brought, the oldest first."""
+        named = bool(self._options.selectors)
+        done = [(look, job) for look, job in self._asked(looks) if job.state.is_final]
+        fresh = [
+            (look, job)
+            for look, job in done
+            if job.job_id not in self._report.jobs
+            and (named or job.job_id not in look.seen.jobs or job.job_id in self._awaited)
+        ]
+        return sorted(fresh, key=lambda each: each[1].state.ended_at or 0)
+
+    def _bring(self, looks: Sequence[Look], fresh: Sequence[tuple[Look, Job]]) -> None:
+        """Deliver what is fresh, and remember it, also when it is interrupted in between."""
+        brought: list[tuple[Look, Job]] = list(fresh[:-MAX_BROUGHT])
+        if brought:
+            self._report.lines.append(
+                f"{format_count(len(brought), 'older result')} not brought: %colab_sync NAME brings one"
+            )
+        try:
+            for look, job in fresh[-MAX_BROUGHT:]:
+                arrival = self._delivery.bring(look.queue, job)
+                self._tell(arrival, is_shown=len(self._report.jobs) < arrivals.MAX_SHOWN)
+                brought.append((look, job))
+                self._report.jobs.append(job.job_id)
+                if job.state.state is not State.SUCCEEDED:
+                    self._report.failed.append(job.job_id)
+            for look in looks:
+                mine = [job for each, job in fresh if each is look]
+                self._tell_variables(self._delivery.assign(look.queue, look.view, mine))
+        finally:
+            for look in looks:
+                ids = frozenset(job.job_id for each, job in brought if each is look)
+                self._awaited -= ids
+                _remember(look, ids)
+
+    def _tell(self, arrival: Arrival, *, is_shown: bool) -> None:
+        if is_shown and arrival.heading is not None:
+            self._screen.outputs(arrival.heading, arrival.outputs, where=arrival.where)
+        self._report.files += arrival.files
+        self._report.lines += arrival.notes
+
+    def _tell_variables(self, assigned: arrivals.Assigned) -> None:
+        self._report.variables |= assigned.values
+        self._report.lines += assigned.notes
+
+    def _show(
+        self, looks: Sequence[Look], fresh: Sequence[tuple[Look, Job]], *, is_watching: bool = False
+    ) -> None:
+        new = {job.job_id for _, job in fresh} | set(self._report.jobs)
+        asked = self._asked(looks)
+        whole = self._options.everything or bool(self._options.selectors)
+        shown = [(look, job) for look, job in asked if whole or not job.state.is_final or job.job_id in new]
+        rows = [
+            row
+            for look in looks
+            for row in job_rows(
+                look.view, [job for each, job in shown if each is look], label=self._label(look)
+            )
+        ]
+        hidden = len(asked) - len(shown)
+        notes = [*_told(looks, now=self._now()), *(self._vanished(looks) if is_watching else [])]
+        if hidden:
+            notes.insert(0, f"{format_count(hidden, 'older job')} not shown: --all shows them")
+        tails = [
+            (job.name, str(live.get("log_tail") or ""))
+            for look, job in shown
+            if (live := live_of(job, look.view.lives)) and str(live.get("log_tail") or "").strip()
+        ]
+        self._screen.update(Watched(JobTable(tuple(rows), notes=tuple(notes)), tuple(tails)))
+
+    def _label(self, look: Look) -> str:
+        return look.queue.label if len(self._queues) > 1 else ""
+
+    def _vanished(self, looks: Sequence[Look]) -> list[str]:
+        """Workers that hold jobs and were not heard of while this watched."""
+        prints = {worker: str(live.counter) for look in looks for worker, live in look.view.lives.items()}
+        self._signs = observe(self._signs, prints, now=self._clock())
+        holding = {
+            job.state.worker for look in looks for job in look.view.jobs if job.state.state is State.RUNNING
+        }
+        said = []
+        for worker in sorted(holding):
+            sign = self._signs.get(worker)
+            silent_s = self._clock() - sign.seen_at if sign else None
+            if silent_s is None or silent_s > VANISHED_S:
+                since = "has gone" if silent_s is None else f"was not heard of for {silent_s / 60:.0f} min"
+                said.append(f"the worker {worker} {since}: another one takes its jobs over")
+        return said
+
+    def _nothing_new(self, looks: Sequence[Look]) -> SyncReport:
+        counts = count_states([row for look in looks for row in _counted(look)])
+        told = [
+            f"Nothing new: {counts}" if counts else "Nothing new: no jobs yet",
+            *_told(looks, now=self._now()),
+        ]
+        self._report.lines = ["; ".join(told)]
+        return self._report
+
+    def _finish(self, looks: Sequence[Look]) -> SyncReport:
+        if self._report.files:
+            folder = self._options.into or FOLDER
+            self._report.lines.append(f"{format_count(len(self._report.files), 'file')} in {folder}")
+        if not self._report.lines:
+            counts = count_states([row for look in looks for row in _counted(look)])
+            self._report.lines.append(f"{counts or 'no jobs yet'}; nothing to bring")
+        return self._report
+
+
+def _look(queue: Queue) -> Look:
+    """Push what waits, then look; without a network, what the last look showed, and a note."""
+    seen, notes = load_seen(queue.folder), []
+    try:
+        queue.store.flush()
+    except UnreachableError:
+        pass  # the look below says so
+    except StoreError as error:
+        notes.append(f"what waits for {queue.label} cannot be sent: {error}")
+    try:
+        view = queue.store.refresh()
+    except UnreachableError as error:
+        view = queue.store.view()
+        notes.append(f"{queue.label} cannot be reached, this is what was known last: {error}")
+    return Look(queue, view, seen, "; ".join(notes))
+
+
+def _remember(look: Look, ids: frozenset[str]) -> None:
+    seen = Seen(look.view.intent, look.view.ledger, look.seen.jobs | ids)
+    if seen != look.seen:
+        save_seen(look.queue.folder, seen)
+
+
+def _told(looks: Iterable[Look], *, now: float) -> list[str]:
+    """What a person should know of the queues as a whole."""
+    said = []
+    for look in looks:
+        said += [text for text in (look.note, look.view.note) if text]
+        queued = [job for job in look.view.jobs if job.state.state is State.QUEUED and job.wanted]
+        alive = [live for live in look.view.lives.values() if now - live.at < SILENT_S and not live.stopping]
+        if len(queued) > len(look.view.waiting) and not alive:
+            address = look.queue.remote if look.queue.is_local else look.queue.address
+            said.append(
+                "no worker is alive: open notebooks/colab_gpu_daemon.ipynb on Colab, or run "
+                f"jupyter colab daemon --repo {address}"
+            )
+    return said
+
+
+def _counted(look: Look) -> list[Any]:
+    return list(job_rows(replace(look.view, lives={})))
+
+
+def _counters(view: View) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted((worker, live.counter) for worker, live in view.lives.items()))
