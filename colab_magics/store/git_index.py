@@ -11,7 +11,7 @@ from pathlib import Path
 from colab_magics.errors import SnapshotError
 from colab_magics.store.git_answers import advice
 from colab_magics.store.git_names import ABSENT
-from colab_magics.store.git_runner import GitRunner
+from colab_magics.store.git_runner import ANY_CODE, GitRunner
 
 GITLINK = "160000"
 
@@ -78,26 +78,26 @@ def copy_index(runner: GitRunner, target: Path) -> None:
 
 
 def update(runner: GitRunner, *, index: Path, paths: Iterable[str]) -> None:
-    """Take paths into an index as they are on disk; those that are not there are removed.
+    """Take paths into an index as they are on disk; those that vanished meanwhile are removed.
 
     A path inside a submodule takes the submodule's place: its files become plain ones.
 
     Raises:
-        SnapshotError: a file cannot be read.
+        SnapshotError: a file cannot be read, or a filter of the project fails on it.
     """
     asked = os.fsencode("".join(f"{path}\0" for path in paths))
     if not asked:
         return
     arguments = ("update-index", "-z", "--add", "--remove", "--replace", "--stdin")
-    answer = runner.run(*arguments, stdin=asked, environment=_environment(index), ok=(0, 1, 128))
+    answer = runner.run(*arguments, stdin=asked, environment=_environment(index), ok=ANY_CODE)
     if answer.returncode == 0:
         return
-    if "unable to index file" in answer.stderr or "Unable to process path" in answer.stderr:
-        raise SnapshotError(
-            f"the code on disk cannot be sent: {runner.say(answer)}{advice(answer)};"
-            " make the file readable, or list it in .gitignore."
-        )
-    raise runner.failure("reading the work tree", answer)
+    if advice(answer):
+        raise runner.failure("reading the work tree", answer)
+    raise SnapshotError(
+        f"the code on disk cannot be sent: {runner.say(answer)}; make the file readable, or list it in"
+        " .gitignore."
+    )
 
 
 def put(runner: GitRunner, *, index: Path, entries: Mapping[str, Staged | None]) -> None:

@@ -43,6 +43,8 @@ CONFIG = (
     # Output that can be parsed, whatever the person likes to read.
     "core.quotePath=false",
     "core.safecrlf=false",
+    # A copy of an index must not leave its shared half in the clone.
+    "core.splitIndex=false",
     "core.logAllRefUpdates=false",
     "color.ui=false",
     "advice.detachedHead=false",

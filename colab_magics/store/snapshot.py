@@ -99,6 +99,7 @@ def take_snapshot(repository: Repository, *, remote: str, max_file_bytes: int = 
         found = git_index.scan(runner, index=index)
         content = _choose(repository, found)
         _check_sizes(repository.work_tree, content, limit_bytes=max_file_bytes)
+        git_index.put(runner, index=index, entries=dict.fromkeys(content.gone))
         git_index.update(runner, index=index, paths=content.paths)
         head = looking.result()
         git_index.put(runner, index=index, entries=_workflows_to_restore(found, content, head))
@@ -114,8 +115,9 @@ def take_snapshot(repository: Repository, *, remote: str, max_file_bytes: int = 
 
 @dataclass(slots=True)
 class _Content:
-    """What the index has to be told: paths as they are on disk; `fresh` ones are new or edited."""
+    """What the index has to be told: which paths are gone, which to read; `fresh` are new or edited ones."""
 
+    gone: set[str] = field(default_factory=set)
     paths: list[str] = field(default_factory=list)
     fresh: list[str] = field(default_factory=list)
     workflows: list[str] = field(default_factory=list)
@@ -128,12 +130,12 @@ class _Content:
 
 def _choose(repository: Repository, found: Scan) -> _Content:
     content = _Content()
-    links = [path for path, entry in found.staged.items() if entry.mode == GITLINK]
-    for path in (*found.deleted, *found.modified):
-        if path.startswith(WORKFLOWS):
-            content.workflows.append(path)
-        elif path not in links:
+    submodules = [path for path, entry in found.staged.items() if entry.mode == GITLINK]
+    content.gone = found.deleted.difference(submodules) | _hidden_by_links(repository, found)
+    for path in found.modified:
+        if path not in submodules and path not in content.gone:
             content.take(path)
+    content.workflows = [path for path in (*content.gone, *content.fresh) if path.startswith(WORKFLOWS)]
     for path in found.untracked:
         if path.startswith(WORKFLOWS):
             content.workflows.append(path)
@@ -141,11 +143,18 @@ def _choose(repository: Repository, found: Scan) -> _Content:
             _flatten(repository, path, content, is_tracked=False)
         else:
             _take_untracked(path, content)
-    for path in links:
+    for path in submodules:
         _flatten(repository, f"{path}/", content, is_tracked=True)
     if repository.work_tree is not None and _uses_lfs(repository.work_tree):
         content.left_out.append("files kept by Git LFS (their pointers are sent, not their content)")
     return content
+
+
+def _hidden_by_links(repository: Repository, found: Scan) -> set[str]:
+    """Tracked files whose folder is a link by now: git sees them through the link, and they are gone."""
+    assert repository.work_tree is not None
+    links = tuple(f"{path}/" for path in found.untracked if (repository.work_tree / path).is_symlink())
+    return {path for path in found.staged if path.startswith(links)} if links else set()
 
 
 def _take_untracked(path: str, content: _Content) -> None:
