@@ -53,8 +53,8 @@ class Assignment:
     """An attempt to be run.
 
     `checkout` is the folder with the job's code, its working folder; `scratch` a private folder outside of
-    it for everything else. `inputs` maps a variable's name to its kind and file. `cell_source` is the cell's text
-    where `spec.cell` names one; `requirements` the bytes of the requirements file; `python` the interpreter
+    it for everything else. `inputs` maps a variable's name to its kind and file. `cell_source` is the cell's
+    text where `spec.cell` names one; `requirements` the bytes of the requirements file; `python` the interpreter
     that jobs run in; `code` the commit of the checkout, where `spec.code` does not say it.
     """
 

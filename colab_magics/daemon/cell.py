@@ -33,11 +33,9 @@ def _colab_install():
     module = sys.modules["_colab_guest"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.install(get_ipython(), {folder!r})
-try:
-    _colab_install()
-finally:
-    del _colab_install
 """
+# As an expression beside the code, because IPython 9 puts streams of its own in place while code runs.
+_INSTALL_EXPRESSION = "_colab_install()"
 _SAVE = "__import__('IPython').get_ipython().colab_guest.save()"
 
 
@@ -209,17 +207,31 @@ class CellRun:
     def _install(self, kernel: Kernel) -> str:
         """Load guest.py into the kernel; return what is wrong, empty for nothing."""
         code = _INSTALL.format(file=guest.__file__, folder=str(self._job.guest_folder))
-        talk = self._request(kernel, code, silent=True, shown=False)
-        if talk.reply is None or talk.reply["status"] == "ok":
+        expressions = {"installed": _INSTALL_EXPRESSION}
+        reply = self._request(kernel, code, silent=True, shown=False, expressions=expressions).reply
+        if reply is None:
             return ""
-        return f"the job could not be prepared: {talk.reply.get('ename')}: {talk.reply.get('evalue')}"
+        answer = reply.get("user_expressions", {}).get("installed", reply)
+        if answer["status"] == "ok":
+            return ""
+        if answer.get("ename") in ("VariableError", "CorruptError"):
+            return f"an input could not be opened: {answer.get('evalue')}"
+        return f"the job could not be prepared: {answer.get('ename')}: {answer.get('evalue')}"
 
-    def _request(self, kernel: Kernel, code: str, *, shown: bool, silent: bool = False) -> _Talk:
+    def _request(
+        self,
+        kernel: Kernel,
+        code: str,
+        *,
+        shown: bool,
+        silent: bool = False,
+        expressions: Mapping[str, str] | None = None,
+    ) -> _Talk:
         content = {
             "code": code,
             "silent": silent,
             "store_history": not silent,
-            "user_expressions": {},
+            "user_expressions": dict(expressions or {}),
             "allow_stdin": False,
             "stop_on_error": True,
         }

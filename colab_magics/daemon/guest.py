@@ -11,7 +11,7 @@ import linecache
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -94,7 +94,8 @@ class Guest:
         # The log is read through the daemon's own descriptor, a job may remove the file.
         log = os.open(self._settings["log"], os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         for stream in (sys.stdout, sys.stderr):
-            stream.write = _also_to(log, stream.write)  # type: ignore[method-assign]
+            # By its class, since IPython 9 puts another `write` on the object itself around each cell.
+            stream.__class__ = _logging_class(type(stream), log)
             stream.flush_interval = _FLUSH_S  # type: ignore[union-attr]
         publisher = self._shell.display_pub
         publish = publisher.publish
@@ -170,6 +171,7 @@ class Guest:
 
 def install(shell: Any, folder: str) -> None:
     """Begin: called once, in the kernel, before the cell."""
+    shell.user_ns.pop("_colab_install", None)
     shell.colab_guest = Guest(shell, Path(folder))
     shell.colab_guest.prepare()
 
@@ -179,13 +181,13 @@ def _append_path(path: str) -> None:
         sys.path.append(path)
 
 
-def _also_to(log: int, write: Callable[[str], int]) -> Callable[[str], int]:
-    def write_both(text: str) -> int:
+def _logging_class(kind: Any, log: int) -> Any:
+    def write(self: Any, text: str) -> Any:
         if isinstance(text, str):
             _write_all(log, text)
-        return write(text)
+        return kind.write(self, text)
 
-    return write_both
+    return type(kind.__name__, (kind,), {"write": write, "__module__": kind.__module__})
 
 
 def _write_all(log: int, text: str) -> None:

@@ -30,8 +30,8 @@ class Failure:
 
     `type` and `message` are the exception's, `traceback` its lines as they were shown (ANSI colours may be
     in them). `file`, `line` (from 1), `function` and `source` are the innermost line of the person's own
-    code: in the cell (`file` is `<cell>`) or in the checkout, never in an installed package; None where there is
-    none. `allocator_summary` is what torch's allocator said when memory ran out.
+    code: in the cell (`file` is `<cell>`) or in the checkout, never in an installed package; None where there
+    is none. `allocator_summary` is what torch's allocator said when memory ran out.
     """
 
     type: str
