@@ -8,33 +8,23 @@ work, and none touches the work tree, the index, HEAD, branches or FETCH_HEAD of
 from __future__ import annotations
 
 import os
-import shutil
-import stat
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from colab_magics.errors import NoRemoteError, NoRepositoryError, StoreError
-from colab_magics.store import git_import, git_names, git_objects, git_process, git_remote
+from colab_magics.store import git_import, git_names, git_objects, git_process, git_remote, git_worktree
 from colab_magics.store.git_answers import PushOutcome, PushUpdate, Refspec
 from colab_magics.store.git_names import ABSENT, EMPTY_TREE, SHA_LENGTH, check_ref, check_sha
 from colab_magics.store.git_objects import Change, CommitInfo, TreeEntry
 from colab_magics.store.git_runner import LOCAL_TIMEOUT_S, GitRunner
 
+# fmt: off
 __all__ = [
-    "ABSENT",
-    "EMPTY_TREE",
-    "SHA_LENGTH",
-    "Change",
-    "CommitInfo",
-    "PushOutcome",
-    "PushUpdate",
-    "Refspec",
-    "Repository",
-    "TreeEntry",
+    "ABSENT", "EMPTY_TREE", "SHA_LENGTH", "Change", "CommitInfo", "PushOutcome", "PushUpdate", "Refspec",
+    "Repository", "TreeEntry",
 ]
+# fmt: on
 
 _UNEXPECTED_REF = ("but expected", "reference already exists", "unable to resolve reference")
 
@@ -66,10 +56,8 @@ class Repository:
         nowhere = f"{folder} is not inside a Git work tree; go to your project, or make one with git init."
         if not folder.is_dir():
             raise NoRepositoryError(nowhere)
-        question = (
-            "rev-parse", "--is-bare-repository", "--absolute-git-dir", "--path-format=absolute",
-            "--git-common-dir", "--show-toplevel",
-        )  # fmt: skip
+        where = ("--absolute-git-dir", "--path-format=absolute", "--git-common-dir", "--show-toplevel")
+        question = ("rev-parse", "--is-bare-repository", *where)
         try:
             answer = git_process.run_git(question, cwd=folder, environment={}, timeout_s=LOCAL_TIMEOUT_S)
         except TimeoutError:
@@ -164,10 +152,8 @@ class Repository:
 
     def resolve(self, name: str) -> str | None:
         """The commit that a full ref, an object id or `HEAD` stands for; None if there is no such commit."""
-        if name != "HEAD" and not name.startswith("refs/"):
-            check_sha(name)
-        elif name != "HEAD":
-            check_ref(name)
+        if name != "HEAD":
+            (check_ref if name.startswith("refs/") else check_sha)(name)
         answer = self.runner.run("rev-parse", "--quiet", "--verify", f"{name}^{{commit}}", ok=(0, 1, 128))
         return answer.stdout.decode().strip() or None
 
@@ -260,10 +246,8 @@ class Repository:
             check_sha(sha)
             if colon:
                 git_names.check_path(path)
-        return {
-            name: content if kind == "blob" else None
-            for name, kind, content in git_objects.cat_file(self.runner, wanted)
-        }  # fmt: skip
+        found = git_objects.cat_file(self.runner, wanted)
+        return {name: content if kind == "blob" else None for name, kind, content in found}
 
     def changed(self, old: str | None, new: str, *, prefix: str = "") -> list[Change]:
         """The paths that differ between two commits, below a literal prefix. `old` None: the empty tree."""
@@ -298,10 +282,9 @@ class Repository:
     def commit_infos(self, commits: Iterable[str]) -> dict[str, CommitInfo]:
         """What commits say about themselves, in one process; those that are not here are left out."""
         wanted = [check_sha(commit) for commit in dict.fromkeys(commits)]
+        found = git_objects.cat_file(self.runner, wanted)
         return {
-            name: git_objects.parse_commit(name, content)
-            for name, kind, content in git_objects.cat_file(self.runner, wanted)
-            if kind == "commit"
+            name: git_objects.parse_commit(name, content) for name, kind, content in found if kind == "commit"
         }
 
     # --- writing -----------------------------------------------------------------------------------------
@@ -330,35 +313,17 @@ class Repository:
         Raises:
             StoreError: a path that cannot be in a tree, a parent that is not here, a full disk.
         """
-        target = check_ref(ref) if ref else f"refs/colab/tmp/{os.getpid()}-{os.urandom(6).hex()}"
         starts_at_parent = base is not None and base in parents[:1]
-        base_tree = self.tree_of(base) if base is not None and not starts_at_parent else None
-        try:
-            with tempfile.TemporaryFile(dir=self.common_dir) as stream:
-                git_import.write_stream(
-                    stream,
-                    files=files,
-                    message=message,
-                    base_tree=base_tree,
-                    starts_at_parent=starts_at_parent,
-                    parents=[check_sha(parent) for parent in parents],
-                    date_s=date_s,
-                    ref=target,
-                    keep_ref=ref is not None,
-                )
-                stream.seek(0)
-                answer = self.runner.run_locking(
-                    "fast-import", "--quiet", "--done", "--force", "--date-format=raw", stdin=stream
-                )
-        except OSError as error:
-            raise StoreError(f"building a commit in {self.git_dir} failed: {error}.") from error
-        sha = answer.stdout.decode().strip()
-        if answer.returncode or len(sha) != SHA_LENGTH:
-            for crash in self.git_dir.glob("fast_import_crash_*"):
-                with suppress(OSError):
-                    crash.unlink()
-            raise self.runner.failure("building a commit", answer)
-        return sha
+        return git_import.build_commit(
+            self.runner,
+            files=files,
+            message=message,
+            base_tree=self.tree_of(base) if base is not None and not starts_at_parent else None,
+            starts_at_parent=starts_at_parent,
+            parents=[check_sha(parent) for parent in parents],
+            date_s=date_s,
+            ref=ref,
+        )
 
     # --- the network -------------------------------------------------------------------------------------
 
@@ -415,18 +380,11 @@ class Repository:
 
     def add_worktree(self, path: str | os.PathLike[str], commit: str) -> None:
         """Check a commit out into a folder of its own, detached. What was in the folder goes away."""
-        folder = Path(path).absolute()
-        if os.path.lexists(folder):
-            self.remove_worktree(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        arguments = ("worktree", "add", "--quiet", "--detach", "--force", "--force")
-        self.runner.run(*arguments, str(folder), check_sha(commit))
+        git_worktree.add(self.runner, Path(path).absolute(), check_sha(commit))
 
     def remove_worktree(self, path: str | os.PathLike[str]) -> None:
         """Remove a folder made by `add_worktree` and all that is in it. Gone already is well."""
-        folder = Path(path).absolute()
-        _remove_tree(folder)
-        self.runner.run("worktree", "prune", "--expire=now")
+        git_worktree.remove(self.runner, Path(path).absolute())
 
     def object_bytes(self) -> int:
         """How much disk the repository's objects take, in bytes."""
@@ -435,34 +393,7 @@ class Repository:
 
     # --- parts -------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """A folder for temporary files on the repository's own disk, removed at the end."""
-        try:
-            folder = tempfile.mkdtemp(prefix="tmp-", dir=self.colab_dir)
-        except OSError as error:
-            raise StoreError(f"no temporary folder can be made in {self.common_dir}: {error}.") from error
-        try:
-            yield Path(folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
     def _address(self, remote: str, *, push: bool) -> str:
         if ":" in remote or remote.startswith(("/", "-", ".")):
             return git_names.check_url(remote)
         return self.remote_url(remote, push=push)
-
-
-def _remove_tree(folder: Path) -> None:
-    if folder.is_symlink() or folder.is_file():
-        folder.unlink()
-        return
-    # A job may have taken the write permission from its own folders.
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        for directory, _, _ in os.walk(folder):
-            with suppress(OSError):
-                Path(directory).chmod(stat.S_IRWXU)
-        shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        raise StoreError(f"{folder} cannot be emptied; remove it by hand.")

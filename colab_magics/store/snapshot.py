@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from colab_magics.errors import NoRepositoryError, SnapshotError
+from colab_magics.errors import NoRepositoryError, SnapshotError, StoreError
 from colab_magics.store import git_index
 from colab_magics.store.git import Repository
 from colab_magics.store.git_import import IDENTITY
@@ -92,7 +95,7 @@ def take_snapshot(repository: Repository, *, remote: str, max_file_bytes: int = 
     """
     if repository.work_tree is None:
         raise NoRepositoryError(f"{repository.git_dir} has no work tree, so there is no code to send.")
-    with repository.scratch() as folder, ThreadPoolExecutor(1) as elsewhere:
+    with _scratch(repository) as folder, ThreadPoolExecutor(1) as elsewhere:
         looking = elsewhere.submit(_look_at_head, repository, remote)
         runner, index = repository.runner, folder / "index"
         git_index.copy_index(runner, index)
@@ -108,6 +111,16 @@ def take_snapshot(repository: Repository, *, remote: str, max_file_bytes: int = 
         commit = _commit(repository, tree, head)
         left_out = tuple(sorted(content.left_out))
         return Snapshot(commit, head.commit, head.branch, left_out, counting.result())
+
+
+@contextmanager
+def _scratch(repository: Repository) -> Iterator[Path]:
+    """A folder for the copy of the index, on the repository's own disk, removed at the end."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="tmp-", dir=repository.colab_dir) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise StoreError(f"the index of {repository.git_dir} cannot be copied: {error}.") from error
 
 
 # --- what goes in ----------------------------------------------------------------------------------------
