@@ -311,11 +311,11 @@ def _told(looks: Iterable[Look], *, now: float) -> list[str]:
         said += [text for text in (look.note, look.view.note) if text]
         queued = [job for job in look.view.jobs if job.state.state is State.QUEUED and job.wanted]
         alive = [live for live in look.view.lives.values() if now - live.at < SILENT_S and not live.stopping]
-        if len(queued) > len(look.view.waiting) and not alive:
-            address = look.queue.remote if look.queue.is_local else look.queue.address
+        # The worker of this machine's queue is started with the command.
+        if len(queued) > len(look.view.waiting) and not alive and not look.queue.is_local:
             said.append(
                 "no worker is alive: open notebooks/colab_gpu_daemon.ipynb on Colab, or run "
-                f"jupyter colab daemon --repo {address}"
+                f"jupyter colab daemon --repo {look.queue.address}"
             )
     return said
 

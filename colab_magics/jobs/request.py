@@ -25,7 +25,7 @@ FALLBACK_NAME = "cell"
 
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([smhd]?)")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_COMMENT = re.compile(r"#+\s*(?!%%|!|-\*-)(.*)")
+_COMMENT = re.compile(r"#+(?!\s*(?:%%|!|-\*-))\s*(.*)")
 _DEFINITION = re.compile(r"(?:async\s+def|def|class)\s+(\w+)")
 
 

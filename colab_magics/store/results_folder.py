@@ -110,7 +110,7 @@ def _deliver(folder: Path, name: str, data: bytes, ours: str | None, attempt: in
 def _refusal(folder: Path, name: str) -> str:
     """Why a path that a job named must not be written, or nothing."""
     parts = PurePosixPath(name).parts
-    plain = "/".join(parts) == name and not any(char in name for char in "\\\0\n\r")
+    plain = name and "/".join(parts) == name and not any(char in name for char in "\\\0\n\r")
     if not plain or name.startswith("/") or any(part in ("", ".", "..") for part in parts):
         return "its path leads out of the job's folder"
     if any(part.lower() == ".git" for part in parts):

@@ -27,6 +27,7 @@ def load_seen(folder: Path) -> Seen:
 
     Raises:
         CorruptError: it does not parse; the message says what removing it means.
+        StoreError: the disk refuses.
     """
     path = folder / FILE
     try:
@@ -37,6 +38,8 @@ def load_seen(folder: Path) -> Seen:
         return Seen(told["intent"], told["ledger"], frozenset(jobs))
     except FileNotFoundError:
         return Seen()
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptError(
             f"{path} does not parse ({error}): remove it, and the next sync brings all results once more"
