@@ -22,6 +22,7 @@ from colab_magics.daemon.attempt import (
     save_outcome,
 )
 from colab_magics.daemon.home import Home
+from colab_magics.daemon.workspace import end_left_over
 from colab_magics.errors import ColabError, StoreError, UnreachableError
 from colab_magics.jobs.spec import JobSpec
 from colab_magics.store.base import Store
@@ -169,6 +170,7 @@ class Hands:
         kept = {f"{job_id}.{attempt}" for job_id, attempt in self._finished}
         for folder in self._home.attempts.glob("*"):
             if folder.name not in kept:
+                end_left_over(folder / "scratch")
                 self._store.remove_checkout(folder / "code")
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,38 +6,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from colab_magics.daemon.hands import Hands
+from colab_magics.daemon.pace import DaemonSettings, Pushes
 from colab_magics.daemon.telemetry import describe_machine
 from colab_magics.errors import StoreError
-from colab_magics.jobs.budget import RESERVED, Budget
 from colab_magics.jobs.codec import Live
 from colab_magics.jobs.spec import Json
 from colab_magics.store.base import Store
 
-if TYPE_CHECKING:
-    from colab_magics.daemon.loop import DaemonSettings
-
 logger = logging.getLogger(__name__)
-
-
-class Pushes:
-    """The push budget of one daemon, shared by its threads."""
-
-    def __init__(self, interval_s: float, *, clock: Callable[[], float]) -> None:
-        self._clock, self._lock = clock, threading.Lock()
-        self._budget = Budget(interval_s, since=clock())
-
-    def wait_s(self, *, urgent: bool) -> float:
-        """Seconds until a push is allowed; what is not urgent leaves room for what is."""
-        with self._lock:
-            return self._budget.wait_s(now=self._clock(), reserve=0.0 if urgent else RESERVED)
-
-    def spent(self) -> None:
-        """A push was made."""
-        with self._lock:
-            self._budget = self._budget.spend(now=self._clock())
 
 
 class Heartbeat:

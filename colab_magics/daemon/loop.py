@@ -12,14 +12,14 @@ from statistics import median
 
 from colab_magics.daemon.attempt import Stop as StopAttempt
 from colab_magics.daemon.hands import Finished, Hands, Setup
-from colab_magics.daemon.heartbeat import Heartbeat, Pushes
+from colab_magics.daemon.heartbeat import Heartbeat
 from colab_magics.daemon.home import Home
-from colab_magics.daemon.processes import end_marked
+from colab_magics.daemon.pace import DaemonSettings, Pushes
 from colab_magics.errors import StoreError, UnreachableError
 from colab_magics.jobs import plan as planning
 from colab_magics.jobs.board import fold, summarize
 from colab_magics.jobs.budget import shared_interval
-from colab_magics.jobs.paths import RECORD, environment_file, job_file, superseded_file
+from colab_magics.jobs.paths import NOTEBOOK, RECORD, environment_file, job_file, superseded_file
 from colab_magics.jobs.record import to_json
 from colab_magics.jobs.state import Event, State, Verb
 from colab_magics.store.base import Recorded, Store, View
@@ -32,25 +32,6 @@ LAST_TRIES = 3
 
 TYPICAL_OF = 20
 """How many of the latest jobs say how long a job usually takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class DaemonSettings:
-    """How a daemon behaves. Durations are seconds.
-
-    `push_interval_s` is what the remote allows all daemons together, per push; 0 for no limit. `live_s` is
-    the shortest time between two signs of life, `heartbeat_s` the longest.
-    `idle_stop_s` ends a daemon that had nothing to do for so long; None never does. `once` ends it as
-    soon as nothing is queued.
-    """
-
-    poll_s: float = 5.0
-    lease_s: float = 180.0
-    live_s: float = 1.0
-    heartbeat_s: float = 30.0
-    push_interval_s: float = 10.0
-    idle_stop_s: float | None = None
-    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +89,6 @@ class Daemon:
         Raises:
             RefusedError: the remote says no.
         """
-        end_marked(f"{self._home.worker}/")
         hands = Hands(self._store, self._home, self._setup, wake=self._wake.set)
         heart = Heartbeat(self._store, self._home.worker, hands, self._settings, self._pushes, now=self._now)
         try:
@@ -202,7 +182,9 @@ class Daemon:
         summaries: dict[str, Mapping[str, str | int | float | None]] = {}
         for each in ended:
             files |= self._files(each)
-            summaries[each.job_id] = summarize(each.outcome.record)
+            summaries[each.job_id] = summarize(
+                each.outcome.record, has_notebook=NOTEBOOK in each.outcome.files
+            )
         self._stopping.wait(self._pushes.wait_s(urgent=True))
         done = self._store.record(view, events, summaries=summaries, files=files, live=heart.next_sign())
         self._pushes.spent()

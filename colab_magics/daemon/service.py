@@ -16,7 +16,8 @@ from types import FrameType
 from colab_magics.daemon.assignment import Limits
 from colab_magics.daemon.hands import Setup
 from colab_magics.daemon.home import Home
-from colab_magics.daemon.loop import Daemon, DaemonSettings, Status
+from colab_magics.daemon.loop import Daemon, Status
+from colab_magics.daemon.pace import DaemonSettings
 from colab_magics.errors import UsageError
 from colab_magics.jobs.budget import HOSTED_INTERVAL_S
 from colab_magics.jobs.paths import INTENT_BRANCH

@@ -109,7 +109,7 @@ def fold(
     }
 
 
-def summarize(record: Record) -> dict[str, str | int | float | None]:
+def summarize(record: Record, *, has_notebook: bool) -> dict[str, str | int | float | None]:
     """What a job's row in a table says of its latest attempt."""
     return {
         "duration_s": round(record.duration_s, 3),
@@ -118,6 +118,7 @@ def summarize(record: Record) -> dict[str, str | int | float | None]:
         "peak_gpu_bytes": record.peak_gpu_bytes,
         "machine": str(record.machine.get("hostname", "")),
         "gpu": str(record.gpu.get("name", "")) if record.gpu else None,
+        "notebook": has_notebook,
     }
 
 

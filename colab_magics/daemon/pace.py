@@ -1,0 +1,46 @@
+"""How fast a daemon goes: its intervals, and the push budget that its threads share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from colab_magics.jobs.budget import RESERVED, Budget
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonSettings:
+    """How a daemon behaves. Durations are seconds.
+
+    `push_interval_s` is what the remote allows all daemons together, per push; 0 for no limit. `live_s` is
+    the shortest time between two signs of life, `heartbeat_s` the longest.
+    `idle_stop_s` ends a daemon that had nothing to do for so long; None never does. `once` ends it as
+    soon as nothing is queued.
+    """
+
+    poll_s: float = 5.0
+    lease_s: float = 180.0
+    live_s: float = 1.0
+    heartbeat_s: float = 30.0
+    push_interval_s: float = 10.0
+    idle_stop_s: float | None = None
+    once: bool = False
+
+
+class Pushes:
+    """The push budget of one daemon, shared by its threads."""
+
+    def __init__(self, interval_s: float, *, clock: Callable[[], float]) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._budget = Budget(interval_s, since=clock())
+
+    def wait_s(self, *, urgent: bool) -> float:
+        """Seconds until a push is allowed; what is not urgent leaves room for what is."""
+        with self._lock:
+            return self._budget.wait_s(now=self._clock(), reserve=0.0 if urgent else RESERVED)
+
+    def spent(self) -> None:
+        """A push was made."""
+        with self._lock:
+            self._budget = self._budget.spend(now=self._clock())

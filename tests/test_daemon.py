@@ -1,0 +1,368 @@
+"""A daemon on a real Git remote: what it does with jobs, and what becomes of them when it dies."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import daemons
+import harness
+import psutil
+import pytest
+from daemons import Project
+
+from colab_magics.daemon.home import Home, is_alive
+from colab_magics.errors import CorruptError, UsageError
+from colab_magics.jobs.spec import JobSpec
+from colab_magics.jobs.state import State, Verb
+
+WAIT_FOR_FILE = "while not __import__('os').path.exists({path!r}): __import__('time').sleep(0.02)"
+
+
+@pytest.fixture
+def queue(project: Path) -> Project:
+    return daemons.open_project(project)
+
+
+def python(code: str) -> str:
+    return f'"{sys.executable}" -c "{code}"'
+
+
+def wait_for_file(path: Path) -> str:
+    """A command that ends when somebody makes the file."""
+    return python(WAIT_FOR_FILE.format(path=str(path)))
+
+
+def test_jobs_run_in_order_and_each_once(queue: Project, tmp_path: Path) -> None:
+    order = tmp_path / "order"
+    queue.submit(*(queue.command(f"job-{number}", f"echo {number} >> {order}") for number in range(4)))
+
+    assert daemons.drain(queue, tmp_path / "w") == 4
+
+    assert order.read_text().split() == ["0", "1", "2", "3"]
+    assert {job.state.state for job in queue.store.refresh().jobs} == {State.SUCCEEDED}
+    daemons.legal_history(queue)
+
+
+def test_a_job_runs_in_the_code_of_its_commit(queue: Project, tmp_path: Path) -> None:
+    harness.write(queue.folder / "which.txt", "old\n")
+    harness.git(queue.folder, "add", "which.txt")
+    harness.git(queue.folder, "commit", "-qm", "Old")
+    queue.submit(queue.command("old", "cat which.txt"))
+    harness.write(queue.folder / "which.txt", "new\n")
+    harness.git(queue.folder, "commit", "-qam", "New")
+    queue.submit(queue.command("new", "cat which.txt"))
+
+    daemons.drain(queue, tmp_path / "w")
+    queue.store.refresh()
+
+    assert (queue.log("old"), queue.log("new")) == ("old\n", "new\n")
+
+
+def test_a_hand_written_entry_runs_in_the_code_of_the_commit_that_brought_it(
+    queue: Project, tmp_path: Path
+) -> None:
+    harness.git(queue.folder, "checkout", "-qb", "gpu-experiments")
+    harness.write(queue.folder / "train.py", "print('trained by hand')\n")
+    entry = {"name": "by hand", "command": "python train.py", "timeout": 60}
+    harness.write(queue.folder / "experiments.json", json.dumps([entry], indent=2))
+    harness.git(queue.folder, "add", ".")
+    harness.git(queue.folder, "commit", "-qm", "Try this")
+    harness.git(queue.folder, "push", "-q", "origin", "gpu-experiments")
+
+    daemons.drain(queue, tmp_path / "w")
+
+    (job,) = queue.store.refresh().jobs
+    assert job.state.state is State.SUCCEEDED
+    assert queue.log(job.job_id) == "trained by hand\n"
+
+
+def test_a_hand_written_entry_on_a_branch_without_code_runs_in_the_main_branch(
+    queue: Project, tmp_path: Path
+) -> None:
+    harness.write(queue.folder / "train.py", "print('trained on main')\n")
+    harness.git(queue.folder, "add", ".")
+    harness.git(queue.folder, "commit", "-qm", "Code")
+    harness.git(queue.folder, "push", "-q", "origin", "main")
+    queue.submit(queue.command("first", "true"))
+    clone = harness.clone(queue.remote, tmp_path / "web")
+    harness.git(clone, "checkout", "-q", "gpu-experiments")
+    entries = json.loads((clone / "experiments.json").read_text())
+    entries.append({"name": "by hand", "command": "python train.py", "timeout": 60})
+    harness.write(clone / "experiments.json", json.dumps(entries))
+    harness.git(clone, "commit", "-qam", "Edited on the hosting site")
+    harness.git(clone, "push", "-q", "origin", "gpu-experiments")
+
+    daemons.drain(queue, tmp_path / "w")
+
+    by_hand = next(job for job in queue.store.refresh().jobs if job.name == "by hand")
+    assert queue.log(by_hand.job_id) == "trained on main\n"
+
+
+def test_what_is_not_a_job_fails_alone_with_the_reason(queue: Project, tmp_path: Path) -> None:
+    harness.git(queue.folder, "checkout", "-qb", "gpu-experiments")
+    harness.write(
+        queue.folder / "experiments.json",
+        '[{"name": "no command", "timeout": 5}, {"name": "good", "command": "echo fine", "timeout": 60}]',
+    )
+    harness.git(queue.folder, "add", ".")
+    harness.git(queue.folder, "commit", "-qm", "One bad, one good")
+    harness.git(queue.folder, "push", "-q", "origin", "gpu-experiments")
+
+    daemons.drain(queue, tmp_path / "w")
+
+    bad, good = queue.store.refresh().jobs
+    assert (bad.state.state, good.state.state) == (State.FAILED, State.SUCCEEDED)
+    assert '"command" is the shell command line to run' in bad.state.reason
+
+
+def test_a_file_that_does_not_parse_fails_by_name_and_a_correction_runs(
+    queue: Project, tmp_path: Path
+) -> None:
+    harness.git(queue.folder, "checkout", "-qb", "gpu-experiments")
+    for text in ('[{"name": "a" "command": "true"}]', '[{"name": "a", "command": "true", "timeout": 60}]'):
+        harness.write(queue.folder / "experiments.json", text)
+        harness.git(queue.folder, "add", ".")
+        harness.git(queue.folder, "commit", "-qm", "Edit")
+        harness.git(queue.folder, "push", "-q", "origin", "gpu-experiments")
+        daemons.drain(queue, tmp_path / "w")
+
+    states = {job.name: job.state for job in queue.store.refresh().jobs}
+    assert states["experiments.json"].state is State.FAILED
+    assert "line 1 column 15" in states["experiments.json"].reason
+    assert states["a"].state is State.SUCCEEDED
+
+
+def test_a_cancelled_job_never_runs(queue: Project, tmp_path: Path) -> None:
+    queue.submit(queue.command("a", f"touch {tmp_path / 'ran'}"))
+    queue.store.refresh()
+    queue.store.cancel(["a"])
+
+    daemons.drain(queue, tmp_path / "w")
+
+    assert queue.job("a").state.state is State.CANCELLED
+    assert not (tmp_path / "ran").exists()
+
+
+def test_cancelling_a_running_job_ends_it(queue: Project, tmp_path: Path) -> None:
+    queue.submit(queue.command("a", "echo started; sleep 600"), queue.command("b", "echo next"))
+    with daemons.running(queue, tmp_path / "w"):
+        queue.wait_for("a", State.RUNNING)
+        queue.store.cancel(["a"])
+        queue.wait_for("b", State.SUCCEEDED)
+
+    assert queue.job("a").state.state is State.CANCELLED
+
+
+def test_stopping_gives_the_running_job_back_and_another_daemon_runs_it(
+    queue: Project, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    queue.submit(queue.command("a", wait_for_file(go), retries=0))
+    with daemons.running(queue, tmp_path / "one"):
+        queue.wait_for("a", State.RUNNING)
+    assert queue.job("a").state.state is State.QUEUED
+    go.touch()
+
+    daemons.drain(queue, tmp_path / "two")
+
+    state = queue.job("a").state
+    assert (state.state, state.attempt, state.expirations) == (State.SUCCEEDED, 2, 0)
+    assert queue.store.refresh().lives == {}
+
+
+@pytest.mark.parametrize("second", ["one", "two"], ids=["in the same folder", "on another machine"])
+def test_killing_a_daemon_loses_no_job_and_runs_none_to_its_end_twice(
+    queue: Project, tmp_path: Path, second: str
+) -> None:
+    ended, go = tmp_path / "ended", tmp_path / "go"
+    commands = [f"{wait_for_file(go)}; echo {number} >> {ended}" for number in range(6)]
+    commands[0] = f"echo 0 >> {ended}"
+    queue.submit(*(queue.command(f"job-{number}", command) for number, command in enumerate(commands)))
+    first = daemons.Process(queue, tmp_path / "one")
+    queue.wait_for("job-1", State.RUNNING)
+    first.kill()
+    go.touch()
+
+    daemons.drain(queue, tmp_path / second)
+
+    assert {job.state.state for job in queue.store.refresh().jobs} == {State.SUCCEEDED}
+    results = Counter(event.job_id for event in daemons.legal_history(queue) if event.verb is Verb.SUCCEED)
+    assert results == {f"job-{number}": 1 for number in range(6)}
+
+
+def test_a_job_that_may_not_run_twice_is_lost_with_its_session(queue: Project, tmp_path: Path) -> None:
+    queue.submit(queue.command("a", "sleep 600", retries=0))
+    first = daemons.Process(queue, tmp_path / "one")
+    queue.wait_for("a", State.RUNNING)
+    first.kill()
+
+    daemons.drain(queue, tmp_path / "one")
+
+    state = queue.job("a").state
+    assert state.state is State.LOST
+    assert "may not run twice" in state.reason
+
+
+def test_what_a_killed_daemon_left_running_is_ended_before_it_runs_again(
+    queue: Project, tmp_path: Path
+) -> None:
+    pid = tmp_path / "pid"
+    queue.submit(queue.command("a", f"echo $$ > {pid}; exec sleep 600", retries=0))
+    first = daemons.Process(queue, tmp_path / "one")
+    harness.wait_until(lambda: pid.exists() and pid.read_text().strip(), what="the job to run")
+    first.kill()
+
+    daemons.drain(queue, tmp_path / "one")
+
+    harness.wait_until(lambda: not psutil.pid_exists(int(pid.read_text())), what="the process to be gone")
+
+
+def test_a_result_that_was_spooled_before_the_death_is_brought_home(queue: Project, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    queue.submit(queue.command("a", f"echo once >> {runs}"))
+
+    class Dies(Exception):
+        pass
+
+    daemon, home = daemons.make_daemon(queue, tmp_path / "w")
+    done = threading.Event()
+    original = daemon._write
+
+    def dies_at_the_result(view, events, ended, heart):  # type: ignore[no-untyped-def]
+        if ended:
+            done.set()
+            raise Dies
+        return original(view, events, ended, heart)
+
+    daemon._write = dies_at_the_result  # type: ignore[method-assign]
+    with pytest.raises(Dies):
+        daemon.run()
+    home.close()
+    assert done.is_set()
+
+    daemons.drain(queue, tmp_path / "w")
+
+    state = queue.job("a").state
+    assert (state.state, state.attempt) == (State.SUCCEEDED, 1)
+    assert runs.read_text().split() == ["once"]
+
+
+def test_two_daemons_share_a_queue_and_run_each_job_once(queue: Project, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    queue.submit(*(queue.command(f"job-{number}", f"echo {number} >> {ran}") for number in range(12)))
+    settings = replace(daemons.QUICK, lease_s=60.0)
+    threads = [
+        threading.Thread(target=daemons.drain, args=(queue, tmp_path / name), kwargs={"settings": settings})
+        for name in ("one", "two")
+    ]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(map(int, ran.read_text().split())) == list(range(12))
+    assert {job.state.state for job in queue.store.refresh().jobs} == {State.SUCCEEDED}
+    daemons.legal_history(queue)
+
+
+def test_a_checkpoint_is_there_when_the_job_runs_again(queue: Project, tmp_path: Path) -> None:
+    command = (
+        'if [ -f "$COLAB_CHECKPOINT_DIR/epoch" ]; then echo "resumed at $(cat $COLAB_CHECKPOINT_DIR/epoch)";'
+        ' else echo 7 > "$COLAB_CHECKPOINT_DIR/epoch"; sleep 600; fi'
+    )
+    queue.submit(queue.command("a", command))
+    first = daemons.Process(queue, tmp_path / "one")
+    bare = Path(queue.remote.removeprefix("file://"))
+    harness.wait_until(
+        lambda: "refs/colab/checkpoint/a" in harness.refs(bare), what="the checkpoint to be pushed"
+    )
+    first.kill()
+
+    daemons.drain(queue, tmp_path / "two")
+    queue.store.refresh()
+
+    assert queue.log("a") == "resumed at 7\n"
+    assert "refs/colab/checkpoint/a" not in harness.refs(bare)
+
+
+def test_while_a_job_runs_its_log_and_progress_are_seen(queue: Project, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    report = "import colab_magics; colab_magics.progress(3, 10, label='epoch'); print('working', flush=True)"
+    queue.submit(queue.command("a", f"{python(report)}; {wait_for_file(go)}"))
+    with daemons.running(queue, tmp_path / "w"):
+
+        def shown() -> dict[str, object] | None:
+            lives = queue.store.refresh().lives.values()
+            found = [live.jobs["a"] for live in lives if live.jobs.get("a", {}).get("progress")]
+            return dict(found[0]) if found else None
+
+        seen = harness.wait_until(shown, what="progress to be seen")
+        go.touch()
+        queue.wait_for("a", State.SUCCEEDED)
+
+    assert seen["progress"] == {"done": 3, "total": 10, "label": "epoch"}
+    assert seen["log_tail"] == "working\n"
+
+
+def test_a_cell_leaves_an_executed_notebook_and_its_variables(queue: Project, tmp_path: Path) -> None:
+    cell = JobSpec("cell", "cell", None, "cells/0123456789ab.py", 60.0, queue.code, outputs=("total",))
+    queue.submit(cell, blobs={"cells/0123456789ab.py": b"total = sum(range(10))\nprint(total)\ntotal"})
+
+    daemons.drain(queue, tmp_path / "w")
+    queue.store.refresh()
+
+    notebook = json.loads(queue.store.read("cell", "run.ipynb") or b"")
+    kinds = [output["output_type"] for each in notebook["cells"] for output in each.get("outputs", [])]
+    assert kinds == ["stream", "execute_result"]
+    assert queue.store.read("cell", "out/total.json") == b"45"
+
+
+def test_a_second_daemon_in_one_folder_is_refused(tmp_path: Path) -> None:
+    home = Home(tmp_path / "w")
+    assert is_alive(tmp_path / "w")
+
+    with pytest.raises(UsageError, match="already runs"):
+        Home(tmp_path / "w")
+
+    home.close()
+    assert not is_alive(tmp_path / "w")
+
+
+def test_an_identity_that_does_not_parse_is_never_replaced(tmp_path: Path) -> None:
+    harness.write(tmp_path / "w" / "identity.json", "{")
+
+    with pytest.raises(CorruptError, match="remove the folder"):
+        Home(tmp_path / "w")
+
+
+def test_a_ledger_that_was_rewritten_stops_the_daemon_and_the_old_one_is_kept(
+    queue: Project, tmp_path: Path
+) -> None:
+    queue.submit(queue.command("a", "true"))
+    daemons.drain(queue, tmp_path / "w")
+    bare = Path(queue.remote.removeprefix("file://"))
+    lost = harness.refs(bare)["refs/heads/gpu-results"]
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            daemon.run()
+        except CorruptError as error:
+            failed.append(error)
+
+    daemon, home = daemons.make_daemon(queue, tmp_path / "w", settings=replace(daemons.QUICK, once=False))
+    thread = threading.Thread(target=run)
+    thread.start()
+    harness.wait_until(lambda: queue.store.refresh().lives, what="the daemon to be alive")
+    harness.git(bare, "update-ref", "refs/heads/gpu-results", f"{lost}~1")
+    thread.join()
+    home.close()
+
+    assert "was rewritten" in str(failed[0])
+    assert harness.refs(bare)[f"refs/colab/rescue/{lost[:16]}"] == lost
