@@ -54,8 +54,8 @@ class Assignment:
 
     `checkout` is the folder with the job's code, its working folder; `scratch` a private folder outside of
     it for everything else. `inputs` maps a variable's name to its kind and file. `cell_source` is the cell's
-    text where `spec.cell` names one; `requirements` the bytes of the requirements file; `python` the interpreter
-    that jobs run in; `code` the commit of the checkout, where `spec.code` does not say it.
+    text where `spec.cell` names one; `requirements` the bytes of the requirements file; `python` the
+    interpreter that jobs run in; `code` the commit of the checkout, where `spec.code` does not say it.
     """
 
     spec: JobSpec

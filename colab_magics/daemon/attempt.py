@@ -29,6 +29,7 @@ from colab_magics.daemon.verdict import (
     Verdict,
     judge_cell,
     judge_command,
+    judge_early,
     judge_install,
     one_line,
     refuse_missing,
@@ -177,6 +178,7 @@ class Attempt:
         )
         harvest = Harvest(self._assignment, workspace, self._limits, self._masker)
         python, verdict = self._interpreter(watch)
+        verdict = verdict or judge_early(watch.ending(), stop=self._stop, timeout_s=spec.timeout_s)
         if verdict is None:
             environment = job_environment(
                 self._assignment, workspace, self._environment, python=python, token=self._token
@@ -292,6 +294,7 @@ class Attempt:
             error=errors[-1] if errors else None,
             missing=harvest.missing,
             checkout=str(self._assignment.checkout),
+            source=job.source,
         )
         if verdict.failure is not None and verdict.failure.type == "KernelDied":
             text = f"{verdict.reason}\n{end.crash}"

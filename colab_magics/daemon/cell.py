@@ -16,8 +16,8 @@ from colab_magics.daemon.assignment import Phase
 from colab_magics.daemon.endings import CellEnd, End, Ending
 from colab_magics.daemon.kernel import Kernel, Message
 from colab_magics.daemon.log import Log
-from colab_magics.daemon.outputs import CellOutputs, Output, result_text
 from colab_magics.daemon.processes import Watch
+from colab_magics.daemon.shown import CellOutputs, Output, result_text
 from colab_magics.daemon.telemetry import MemoryMeter
 from colab_magics.jobs.record import Progress
 

@@ -94,7 +94,8 @@ class Guest:
         # The log is read through the daemon's own descriptor, a job may remove the file.
         log = os.open(self._settings["log"], os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         for stream in (sys.stdout, sys.stderr):
-            # By its class, since IPython 9 puts another `write` on the object itself around each cell.
+            # By its class: IPython 9 puts another `write` on the object around each cell, and leaves one.
+            vars(stream).pop("write", None)
             stream.__class__ = _logging_class(type(stream), log)
             stream.flush_interval = _FLUSH_S  # type: ignore[union-attr]
         publisher = self._shell.display_pub

@@ -12,7 +12,7 @@ from colab_magics.daemon.gather import copy_masked, gather_artifacts
 from colab_magics.daemon.log import Log
 from colab_magics.daemon.masking import Masker
 from colab_magics.daemon.notebook import build_notebook
-from colab_magics.daemon.outputs import Output
+from colab_magics.daemon.shown import Output
 from colab_magics.daemon.workspace import Workspace
 from colab_magics.jobs.paths import ARTIFACTS, LOG, NOTEBOOK, OUT
 from colab_magics.jobs.record import Stored, Variable

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from colab_magics.daemon.outputs import Output, fit
+from colab_magics.daemon.shown import Output, fit
 from colab_magics.jobs.spec import Json
 
 _WIDGETS_SHARE = 2

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import PurePath
 
-from colab_magics.daemon.outputs import strip_ansi
+from colab_magics.daemon.shown import strip_ansi
 from colab_magics.jobs.record import CELL, Failure
 
 _START = "Traceback (most recent call last):"

@@ -8,7 +8,7 @@ from typing import Any
 
 from colab_magics.daemon.assignment import Phase, Stop
 from colab_magics.daemon.endings import CellEnd, End, Ending, describe_exit, is_kill
-from colab_magics.daemon.outputs import strip_ansi
+from colab_magics.daemon.shown import strip_ansi
 from colab_magics.daemon.tracebacks import find_crash, find_failure
 from colab_magics.jobs.record import CELL, Failure
 from colab_magics.jobs.state import Verb
@@ -56,6 +56,7 @@ def judge_cell(
     error: Mapping[str, Any] | None,
     missing: Mapping[str, str],
     checkout: str,
+    source: str,
 ) -> Verdict:
     """The verdict on a cell.
 
@@ -71,7 +72,7 @@ def judge_cell(
     if end.problem:
         return Verdict(Verb.FAIL, one_line(end.problem), None, Failure("KernelError", end.problem), notes)
     if end.died_while is not None:
-        return _died(end, notes, checkout=checkout)
+        return _died(end, notes, checkout=checkout, source=source)
     leaving = end.report.get("leaving")
     failed = end.reply is None or end.reply.get("status") != "ok"
     if failed and leaving != 0:
@@ -88,6 +89,11 @@ def judge_install(end: End | None, problem: str, *, stop: Stop | None, timeout_s
     if ended is not None:
         return replace(ended, reason=f"{ended.reason}, while its requirements were installed")
     return Verdict(Verb.FAIL, one_line(problem), None, Failure("RequirementsError", problem))
+
+
+def judge_early(ending: Ending | None, *, stop: Stop | None, timeout_s: float) -> Verdict | None:
+    """The verdict on a job whose end was asked for before it began; None where it was not."""
+    return _ended(End(0, ending), stop=stop, timeout_s=timeout_s, failure=None) if ending else None
 
 
 def refuse_missing(verdict: Verdict, missing: Mapping[str, str]) -> Verdict:
@@ -150,7 +156,7 @@ def _left_over(end: End) -> tuple[str, ...]:
     return (f"{what} ended",)
 
 
-def _died(end: CellEnd, notes: tuple[str, ...], *, checkout: str) -> Verdict:
+def _died(end: CellEnd, notes: tuple[str, ...], *, checkout: str, source: str) -> Verdict:
     code = end.end.exit_code
     killed = is_kill(code)
     while_ = {Phase.STARTING: "starting", Phase.SAVING: "saving the variables"}.get(
@@ -165,6 +171,7 @@ def _died(end: CellEnd, notes: tuple[str, ...], *, checkout: str) -> Verdict:
         traceback=tuple(end.crash.splitlines()),
         file=file,
         line=line,
+        source=_source_line(source, line) if file == CELL else None,
         function=function,
         out_of_memory=killed,
     )
@@ -180,6 +187,11 @@ def _cell_failure(end: CellEnd, error: Mapping[str, Any] | None) -> Failure | No
         said = error or {}
         return Failure(type=str(said.get("ename", "")), message=str(said.get("evalue", "")), traceback=shown)
     return Failure(**told, traceback=shown)
+
+
+def _source_line(source: str, line: int | None) -> str | None:
+    lines = source.splitlines()
+    return lines[line - 1].strip() or None if line and line <= len(lines) else None
 
 
 def _last_line(log_tail: str) -> str:
