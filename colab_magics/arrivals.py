@@ -29,9 +29,9 @@ LOG_SHOWN_CHARS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """What came of one job. `heading` is None where there is nothing to show."""
+    """What came of one job: what is shown of it, the files that were written, and sentences about them."""
 
-    heading: Heading | None = None
+    heading: Heading
     outputs: Sequence[Mapping[str, Any]] = ()
     where: str = ""
     files: Sequence[Path] = ()

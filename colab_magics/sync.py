@@ -185,36 +185,44 @@ class Sync:
         return sorted(fresh, key=lambda each: each[1].state.ended_at or 0)
 
     def _bring(self, looks: Sequence[Look], fresh: Sequence[tuple[Look, Job]]) -> None:
-        """Deliver what is fresh, and remember it, also when it is interrupted in between."""
-        brought: list[tuple[Look, Job]] = list(fresh[:-MAX_BROUGHT])
-        if brought:
+        """Deliver what is fresh, and remember what was delivered, also when it is interrupted in between.
+
+        The jobs of a grid are home once their mapping is set, which is done for all of them together.
+        """
+        home: list[tuple[Look, Job]] = list(fresh[:-MAX_BROUGHT])
+        if home:
             self._report.lines.append(
-                f"{format_count(len(brought), 'older result')} not brought: %colab_sync NAME brings one"
+                f"{format_count(len(home), 'older result')} not brought: %colab_sync NAME brings one"
             )
+        of_grids: list[tuple[Look, Job]] = []
         try:
             for look, job in fresh[-MAX_BROUGHT:]:
-                arrival = self._delivery.bring(look.queue, job)
-                self._tell(arrival, is_shown=len(self._report.jobs) < arrivals.MAX_SHOWN)
-                brought.append((look, job))
+                self._tell(self._delivery.bring(look.queue, job))
                 self._report.jobs.append(job.job_id)
                 if job.state.state is not State.SUCCEEDED:
                     self._report.failed.append(job.job_id)
+                if job.spec is not None and job.spec.batch is not None:
+                    of_grids.append((look, job))
+                else:
+                    self._assign(look, [job])
+                    home.append((look, job))
             for look in looks:
-                mine = [job for each, job in fresh if each is look]
-                self._tell_variables(self._delivery.assign(look.queue, look.view, mine))
+                self._assign(look, [job for each, job in of_grids if each is look])
+            home += of_grids
         finally:
             for look in looks:
-                ids = frozenset(job.job_id for each, job in brought if each is look)
+                ids = frozenset(job.job_id for each, job in home if each is look)
                 self._awaited -= ids
                 _remember(look, ids)
 
-    def _tell(self, arrival: Arrival, *, is_shown: bool) -> None:
-        if is_shown and arrival.heading is not None:
+    def _tell(self, arrival: Arrival) -> None:
+        if len(self._report.jobs) < arrivals.MAX_SHOWN:
             self._screen.outputs(arrival.heading, arrival.outputs, where=arrival.where)
         self._report.files += arrival.files
         self._report.lines += arrival.notes
 
-    def _tell_variables(self, assigned: arrivals.Assigned) -> None:
+    def _assign(self, look: Look, jobs: Sequence[Job]) -> None:
+        assigned = self._delivery.assign(look.queue, look.view, jobs)
         self._report.variables |= assigned.values
         self._report.lines += assigned.notes
 

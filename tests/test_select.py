@@ -55,7 +55,8 @@ def test_the_name_of_two_grids_is_ambiguous() -> None:
 def test_a_name_of_several_jobs_lists_them() -> None:
     with pytest.raises(
         UsageError,
-        match=r"^'cell' is the name of several jobs: cell-1111111111 \(queued\), cell-2222222222 \(queued\); give an id$",
+        match=r"^'cell' is the name of several jobs: cell-1111111111 \(queued\), cell-2222222222 \(queued\); "
+        r"give an id$",
     ):
         select(JOBS, "cell")
 
