@@ -27,7 +27,7 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns 0 done, 1 failed, 2 not understood, 130 interrupted."""
     try:
-        arguments = make_parser().parse_args(argv)
+        arguments = _parse(sys.argv[1:] if argv is None else argv)
     except SystemExit as ended:  # argparse has said why
         return int(ended.code or 0)
     try:
@@ -67,6 +67,23 @@ def make_parser() -> argparse.ArgumentParser:
     daemon.add_argument("--workdir", metavar="DIR", type=Path, help="where the daemon keeps its clone")
     _add(verbs, "demo", _demo, "run an example with both sides on this machine")
     return parser
+
+
+def parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command, by its name."""
+    [verbs] = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+    return dict(verbs.choices)
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Options may stand between the jobs: `queue cancel --remote origin ID`, as in the magics."""
+    parser = make_parser()
+    chosen = parsers(parser).get(argv[0]) if argv else None
+    if chosen is None:
+        return parser.parse_args(argv)
+    arguments = chosen.parse_intermixed_args(argv[1:])
+    arguments.verb_name = argv[0]
+    return arguments
 
 
 def _add(verbs: Any, name: str, run: Any, about: str) -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,13 @@ def _start(runtime: EmbeddedRuntime) -> None:
     command += ["--workdir", str(runtime.home), "--idle-stop", f"{IDLE_STOP_MIN:g}"]
     with runtime.log.open("ab") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command,
+            # Python puts its working folder before the standard library, and the project may have a queue.py.
+            cwd=runtime.home,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     while not is_alive(runtime.home):
         if process.poll() is not None:
@@ -81,3 +88,5 @@ def _start(runtime: EmbeddedRuntime) -> None:
                 f"the daemon on this machine did not start: {' '.join(said)} (see {runtime.log})"
             )
         time.sleep(0.02)
+    # It outlives this function, and this process if need be; until then its exit code must be taken.
+    threading.Thread(target=process.wait, name="colab-embedded", daemon=True).start()
