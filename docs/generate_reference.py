@@ -22,7 +22,7 @@ def magics_page() -> str:
         "shell splits them: quotes keep spaces together. `$x` and `{x}` in the line stay as they are.",
         "## %%colab_queue, %colab_queue",
         "On top of a cell it queues the cell, as a line with `--command` a command, as a line with a verb it "
-        "does something to jobs, and as a line alone it is the table of jobs. A cell's value is the job's handle.",
+        "does something to jobs, and alone it is the table of jobs. A cell's value is the job's handle.",
         _table(ColabMagics.colab_queue.parser),
         "## %colab_sync",
         "Brings home what has finished since the last sync: outputs as if the cells had run here, `--out` "
