@@ -123,7 +123,8 @@ def test_a_job_that_ignores_signals_is_killed_with_all_that_it_started(tmp_path:
 
 def test_what_a_finished_job_left_in_the_background_is_ended(tmp_path: Path) -> None:
     environment = job_environment(MARK=str(tmp_path))
-    job = make_job(tmp_path, command="(setsid nohup sleep 1000 &) ; echo done", environment=environment)
+    command = "(setsid sh -c 'touch up; exec sleep 1000' &); while [ ! -e up ]; do sleep 0.02; done"
+    job = make_job(tmp_path, command=command, environment=environment)
     outcome = job.run()
     assert outcome.verb is Verb.SUCCEED
     assert outcome.record.notes == ("a process that it left behind was ended",)

@@ -31,12 +31,11 @@ from colab_magics.daemon.verdict import (
     judge_command,
     judge_early,
     judge_install,
-    one_line,
+    refuse,
     refuse_missing,
 )
 from colab_magics.daemon.workspace import Workspace, job_environment
-from colab_magics.jobs.record import Failure, Progress, Record, from_json, to_json
-from colab_magics.jobs.spec import JobSpec
+from colab_magics.jobs.record import Progress, Record, from_json, to_json
 from colab_magics.jobs.state import TRANSITIONS, State, Verb
 from colab_magics.store.variables import Kind, suffix_of
 
@@ -379,30 +378,3 @@ class Attempt:
         if found is None:
             return None
         return Progress(found.done, found.total, self._masker.mask_text(found.label))
-
-
-def refuse(spec: JobSpec, attempt: int, why: Stop | str, *, worker: str) -> Outcome:
-    """The outcome of an attempt that never ran.
-
-    Args:
-        why: who asked for its end; or the sentence that says why it failed.
-    """
-    match why:
-        case Stop.CANCEL:
-            verb, reason = Verb.CANCEL, "cancelled before it ran"
-        case Stop.RELEASE:
-            verb, reason = Verb.RELEASE, "the daemon ended before the job began"
-        case Stop.FENCED:
-            verb, reason = Verb.RELEASE, "another worker has the job by now"
-        case _:
-            verb, reason = Verb.FAIL, one_line(why)
-    record = Record(
-        job_id=spec.job_id,
-        name=spec.name,
-        attempt=attempt,
-        worker=worker,
-        state=TRANSITIONS[State.RUNNING][verb].value,
-        failure=Failure("DaemonError", str(why)) if verb is Verb.FAIL else None,
-        code=spec.code or "",
-    )
-    return Outcome(verb=verb, reason=reason, record=record, files={}, environment_text=None)

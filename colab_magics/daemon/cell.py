@@ -233,7 +233,7 @@ class CellRun:
             "store_history": not silent,
             "user_expressions": dict(expressions or {}),
             "allow_stdin": False,
-            "stop_on_error": True,
+            "stop_on_error": False,  # or ipykernel 6 would refuse what is asked next
         }
         talk = self._talk = _Talk(kernel.send("execute_request", content), shown=shown)
         idle_by: float | None = None

@@ -56,6 +56,9 @@ class Guest:
     def report(self, result: Any) -> None:
         """Write how the cell went: called by IPython after each cell that is not silent."""
         error = result.error_before_exec or result.error_in_exec
+        if error is None:
+            # IPython 7's `%%time` shows an error and goes on as if there had been none.
+            error = getattr(sys, "last_value", None)
         told: dict[str, Any] = {"memory": _memory()}
         if isinstance(error, SystemExit):
             told["leaving"] = _exit_code(error.code)

@@ -185,13 +185,14 @@ class CellOutputs:
     def last_outputs(self, *, limit_bytes: int) -> list[Output]:
         """As many of the last outputs as fit; of one that does not fit alone, its text."""
         kept: list[Output] = []
+        left = limit_bytes
         for entry in reversed(self._area.entries):
             output = _shown(entry)
             if _size(output) > limit_bytes:
                 output = _text_only(output, limit_chars=limit_bytes // 8)
-            if _size(output) > limit_bytes:
+            left -= _size(output) + 2  # and what separates it from the next
+            if left < 0:
                 break
-            limit_bytes -= _size(output)
             kept.append(output)
         return kept[::-1]
 

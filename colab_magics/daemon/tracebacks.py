@@ -94,7 +94,7 @@ def _read_frames(lines: list[str], *, prefix: str) -> tuple[list[str], tuple[str
     for index, line in enumerate(lines):
         text = line.removeprefix(prefix)
         if text.startswith((" ", "\t")) or not text.strip():
-            body.append(line)
+            body.append(text)
             continue
         match = _ERROR.match(text)
         if match is None:

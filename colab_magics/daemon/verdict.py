@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from colab_magics.daemon.assignment import Phase, Stop
+from colab_magics.daemon.assignment import Outcome, Phase, Stop
 from colab_magics.daemon.endings import CellEnd, End, Ending, describe_exit, is_kill
 from colab_magics.daemon.shown import strip_ansi
 from colab_magics.daemon.tracebacks import find_crash, find_failure
-from colab_magics.jobs.record import CELL, Failure
-from colab_magics.jobs.state import Verb
+from colab_magics.jobs.record import CELL, Failure, Record
+from colab_magics.jobs.spec import JobSpec
+from colab_magics.jobs.state import TRANSITIONS, State, Verb
 
 _LIKELY_MEMORY = "the system's out-of-memory killer is the likely cause"
 _REASON_CHARS = 300
@@ -74,7 +75,9 @@ def judge_cell(
     if end.died_while is not None:
         return _died(end, notes, checkout=checkout, source=source)
     leaving = end.report.get("leaving")
-    failed = end.reply is None or end.reply.get("status") != "ok"
+    # An error that was shown counts even if the kernel says "ok", which it does behind some magics.
+    # Source: papermill 2.6, execute.py, raise_for_execution_errors
+    failed = end.reply is None or end.reply.get("status") != "ok" or error is not None
     if failed and leaving != 0:
         failure = failure or Failure("KernelError", "the kernel did not say how the cell ended")
         return Verdict(Verb.FAIL, describe_failure(failure), leaving, failure, notes)
@@ -104,6 +107,33 @@ def refuse_missing(verdict: Verdict, missing: Mapping[str, str]) -> Verdict:
     reason = f"{names} did not come back: {'; '.join(missing.values())}"
     failure = Failure("VariableError", reason)
     return Verdict(Verb.FAIL, one_line(reason), verdict.exit_code, failure, verdict.notes)
+
+
+def refuse(spec: JobSpec, attempt: int, why: Stop | str, *, worker: str) -> Outcome:
+    """The outcome of an attempt that never ran.
+
+    Args:
+        why: who asked for its end; or the sentence that says why it failed.
+    """
+    match why:
+        case Stop.CANCEL:
+            verb, reason = Verb.CANCEL, "cancelled before it ran"
+        case Stop.RELEASE:
+            verb, reason = Verb.RELEASE, "the daemon ended before the job began"
+        case Stop.FENCED:
+            verb, reason = Verb.RELEASE, "another worker has the job by now"
+        case _:
+            verb, reason = Verb.FAIL, one_line(why)
+    record = Record(
+        job_id=spec.job_id,
+        name=spec.name,
+        attempt=attempt,
+        worker=worker,
+        state=TRANSITIONS[State.RUNNING][verb].value,
+        failure=Failure("DaemonError", str(why)) if verb is Verb.FAIL else None,
+        code=spec.code or "",
+    )
+    return Outcome(verb=verb, reason=reason, record=record, files={}, environment_text=None)
 
 
 def describe_failure(failure: Failure) -> str:
@@ -180,7 +210,7 @@ def _died(end: CellEnd, notes: tuple[str, ...], *, checkout: str, source: str) -
 
 def _cell_failure(end: CellEnd, error: Mapping[str, Any] | None) -> Failure | None:
     told = end.report.get("failure")
-    if told is None and error is None:
+    if error is None and (told is None or (end.reply is not None and end.reply.get("status") == "ok")):
         return None
     shown = tuple(str(line) for line in (error or {}).get("traceback", ()))
     if told is None:
