@@ -65,7 +65,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     daemon.add_argument("--once", action="store_true", help="drain the queue, then end")
     daemon.add_argument("--workdir", metavar="DIR", type=Path, help="where the daemon keeps its clone")
-    _add(verbs, "demo", _demo, "run an example with both sides on this machine")
+    demo = _add(verbs, "demo", _demo, "run the quickstart with both sides on this machine")
+    demo.add_argument(
+        "--into", metavar="DIR", type=Path, default=Path("colab-demo"), help="where its notebook and page go"
+    )
     return parser
 
 
@@ -95,9 +98,8 @@ def _add(verbs: Any, name: str, run: Any, about: str) -> argparse.ArgumentParser
 
 def _queue(arguments: argparse.Namespace) -> int:
     cell = _read_cell(arguments.file)
-    result = commands.run_queue(_desk(arguments), arguments, cell)
-    _print(result, as_json=arguments.json)
-    return FAILED if isinstance(result, SyncReport) and result.failed else DONE
+    _print(commands.run_queue(_desk(arguments), arguments, cell), as_json=arguments.json)
+    return DONE
 
 
 def _sync(arguments: argparse.Namespace) -> int:
@@ -123,9 +125,10 @@ def _daemon(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from colab_magics.embedded import run_demo
+    from colab_magics.demo import run_demo
 
-    return int(run_demo())
+    print(run_demo(arguments.into.absolute()))
+    return DONE
 
 
 def _desk(arguments: argparse.Namespace) -> commands.Desk:

@@ -15,7 +15,7 @@ from colab_magics.daemon.hands import Finished, Hands, Setup
 from colab_magics.daemon.heartbeat import Heartbeat
 from colab_magics.daemon.home import Home
 from colab_magics.daemon.pace import DaemonSettings, Pushes
-from colab_magics.errors import StoreError, UnreachableError
+from colab_magics.errors import CorruptError, RefusedError, StoreError, UnreachableError
 from colab_magics.jobs import plan as planning
 from colab_magics.jobs.board import fold, summarize
 from colab_magics.jobs.budget import shared_interval
@@ -42,6 +42,7 @@ class Status:
     view: View
     holding: frozenset[tuple[str, int]]
     doing: str
+    stopping: bool = False
 
 
 class Daemon:
@@ -88,6 +89,8 @@ class Daemon:
 
         Raises:
             RefusedError: the remote says no.
+            CorruptError: the ledger was rewritten, or does not parse.
+            StoreError: the clone fails again and again.
         """
         hands = Hands(self._store, self._home, self._setup, wake=self._wake.set)
         heart = Heartbeat(self._store, self._home.worker, hands, self._settings, self._pushes, now=self._now)
@@ -120,9 +123,13 @@ class Daemon:
                 if not moved:
                     self._wake.wait(self._settings.poll_s)
                 self._wake.clear()
-            except UnreachableError as error:
+            except (RefusedError, CorruptError):
+                raise
+            except StoreError as error:
                 failures += 1
                 self._stale = True
+                if not isinstance(error, UnreachableError) and failures > LAST_TRIES:
+                    raise
                 if self._stopping.is_set() and failures > LAST_TRIES:
                     logger.error("stopped without the remote: %s; what ran here will be leased again", error)
                     return
@@ -287,7 +294,7 @@ class Daemon:
     def _status(self, hands: Hands) -> Status:
         running = hands.live()
         doing = f"running {', '.join(running)}" if running else "waiting for jobs"
-        return Status(self._home.worker, self._store.view(), hands.holding(), doing)
+        return Status(self._home.worker, self._store.view(), hands.holding(), doing, self._stopping.is_set())
 
     def _leave(self) -> None:
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -18,12 +20,14 @@ from colab_magics.daemon.hands import Setup
 from colab_magics.daemon.home import Home
 from colab_magics.daemon.loop import Daemon, Status
 from colab_magics.daemon.pace import DaemonSettings
-from colab_magics.errors import UsageError
+from colab_magics.errors import StoreError, UsageError
 from colab_magics.jobs.budget import HOSTED_INTERVAL_S
 from colab_magics.jobs.paths import INTENT_BRANCH
 from colab_magics.store.branches import BranchStore
 from colab_magics.store.git import Repository
 from colab_magics.store.git_names import check_url, is_on_this_machine, redact_url, split_credentials
+
+logger = logging.getLogger(__name__)
 
 TOKEN_VARIABLES = ("COLAB_GIT_TOKEN", "GITHUB_TOKEN", "GH_TOKEN", "GITLAB_TOKEN")
 """Where a token is looked for, in this order. The one that is used is kept from the jobs."""
@@ -68,7 +72,7 @@ def run_daemon(order: Order, *, on_status: Callable[[Status], None] = lambda sta
     token = token or from_url
     home = Home(order.workdir or default_workdir(url))
     try:
-        repository = Repository.init_bare(home.cache, isolated=True, token=token)
+        repository = _open_cache(home, token=token)
         store = BranchStore(repository, remote=url, label="queue", intent_branch=order.branch)
         setup = Setup(
             python=Path(sys.executable),
@@ -115,6 +119,23 @@ def job_environment(environment: Mapping[str, str], *, hidden: str | None = None
     if "inline" in kept.get("MPLBACKEND", ""):
         del kept["MPLBACKEND"]  # a notebook's, which a script could not draw with
     return kept
+
+
+def _open_cache(home: Home, *, token: str | None) -> Repository:
+    """The daemon's clone, without the locks of a process that died; made anew where it is broken.
+
+    Nothing in it is truth: what matters is on the remote, or in the spool.
+    """
+    for lock in home.cache.rglob("*.lock"):
+        lock.unlink(missing_ok=True)
+    try:
+        repository = Repository.init_bare(home.cache, isolated=True, token=token)
+        repository.refs("refs/colab/")
+        return repository
+    except StoreError as error:
+        logger.warning("the clone in %s is broken (%s): making a new one", home.cache, error)
+        shutil.rmtree(home.cache, ignore_errors=True)
+        return Repository.init_bare(home.cache, isolated=True, token=token)
 
 
 def _find_token(order: Order, environment: Mapping[str, str]) -> tuple[str | None, str | None]:

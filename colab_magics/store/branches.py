@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,6 +72,8 @@ class BranchStore:
         self._lives: dict[str, tuple[str, Live]] = {}
         self._rewound = False
         self._unsettled: _Unsettled | None = None
+        # Git looks at the HEADs of all work trees while it fetches; one that is being made has none yet.
+        self._clone = threading.Lock()
 
     # --- people ------------------------------------------------------------------------------------------
 
@@ -218,13 +221,15 @@ class BranchStore:
         self._checkpoints.drop(job_id)
 
     def checkout(self, spec: JobSpec, folder: Path) -> str:
-        commit = find_code(self._repository, spec, remote=self._remote, tracking=self._tracking)
-        self._repository.add_worktree(folder, commit)
+        with self._clone:
+            commit = find_code(self._repository, spec, remote=self._remote, tracking=self._tracking)
+            self._repository.add_worktree(folder, commit)
         return commit
 
     def remove_checkout(self, folder: Path) -> None:
         try:
-            self._repository.remove_worktree(folder)
+            with self._clone:
+                self._repository.remove_worktree(folder)
         except (StoreError, OSError):
             return  # the folder is in the way of nothing, and the clone is a cache
 
@@ -238,7 +243,8 @@ class BranchStore:
         return f"{self._tracking}outbox/{code[:16]}"
 
     def _fetch(self, refspecs: Sequence[Refspec], *, prune: bool = False) -> None:
-        self._repository.fetch(self._remote, refspecs, prune=prune)
+        with self._clone:
+            self._repository.fetch(self._remote, refspecs, prune=prune)
 
     def _with_wishes(self, head: str | None, wishes: Sequence[Wish]) -> str | None:
         """A commit on top of `head` that grants the wishes; `head` itself if it does already."""

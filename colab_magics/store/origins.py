@@ -54,7 +54,7 @@ def find_origins(
 
 def holds_only_the_queue(repository: Repository, commit: str) -> bool:
     """Whether a commit's tree has no code, as on a branch that the magic itself began."""
-    return all(entry.path in QUEUE_FILES for entry in repository.ls_tree(commit))
+    return all(entry.path in QUEUE_FILES for entry in repository.ls_tree(commit, recursive=False))
 
 
 def _entries(repository: Repository, commit: str) -> set[str] | None:
@@ -65,6 +65,6 @@ def _entries(repository: Repository, commit: str) -> set[str] | None:
 
 
 def _origin(repository: Repository, commit: str) -> Origin:
-    code = [f"{entry.mode} {entry.sha} {entry.path}" for entry in repository.ls_tree(commit)]
+    code = [f"{entry.mode} {entry.sha} {entry.path}" for entry in repository.ls_tree(commit, recursive=False)]
     listing = "\n".join(line for line in code if line.split(" ", 2)[2] not in QUEUE_FILES)
     return Origin(commit=commit, code_id=hashlib.sha256(listing.encode()).hexdigest() if listing else "")
