@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from colab_magics.jobs.spec import DEFAULT_RETRIES, JobSpec
+from colab_magics.jobs.spec import JobSpec
 from colab_magics.jobs.state import Event, JobState, State, Verb, advance
 
 
@@ -14,8 +14,10 @@ from colab_magics.jobs.state import Event, JobState, State, Verb, advance
 class Job:
     """A job as both branches together show it.
 
-    `spec` is None where the intent no longer has the entry, or where it never described a job; then
-    `rejection` says why. `wanted` is False once a person cancelled the job or removed its entry.
+    `spec` is None where the intent does not show the entry, or where it does not describe a job; then
+    `rejection` says why. `wanted` is False once a person cancelled the job or removed its entry. A job that
+    is wanted, not rejected and without a spec is one whose entry vanished without a person's wish (the
+    branch was rewound): nobody knows how it runs, or how often it may.
     """
 
     job_id: str
@@ -67,7 +69,9 @@ def observe(before: Mapping[str, Sign], fingerprints: Mapping[str, str], *, now:
         before: the signs after the last look.
         fingerprints: for each worker that holds a job or has a live ref, anything that changes when it
             does something (its live counter, the ledger commit that it wrote last).
-        now: seconds on the observer's monotonic clock.
+        now: seconds on the observer's monotonic clock when the look began.
+
+    An observer that could not look for a while saw nobody's silence: it starts again from no signs (`{}`).
     """
     signs = {}
     for worker, fingerprint in fingerprints.items():
@@ -96,7 +100,8 @@ def plan(
             attempt that the ledger gives to `worker` but is not among them belonged to a process of
             the same name that is dead, since two never live at once.
         signs: the last sign of life of every other worker (`observe`).
-        now: seconds on the observer's monotonic clock.
+        now: seconds on the observer's monotonic clock when its last look began. Not when it decides: a
+            machine that froze in between would take everybody else for silent.
         lease_s: how long a worker may be silent before its jobs are taken over.
         capacity: how many more jobs to take; 0 while draining.
         at: Unix seconds to stamp the events with.
@@ -121,7 +126,8 @@ def plan(
         if capacity > 0 and state.state is State.QUEUED and job.spec is not None and job.job_id not in held:
             actions.append(Record(Event(Verb.LEASE, job.job_id, state.attempt + 1, worker, at)))
             capacity -= 1
-    return actions
+    known = {job.job_id for job in jobs}
+    return actions + [Stop(*each, cancelled=False) for each in held.items() if each[0] not in known]
 
 
 def batch_size(*, queued: int, workers: int, push_interval_s: float, typical_job_s: float | None) -> int:
@@ -152,7 +158,7 @@ def _about_holder(
         return Stop(job.job_id, held[job.job_id], cancelled=False)
     if job.job_id in held:
         return None if job.wanted else Stop(job.job_id, state.attempt, cancelled=True)
-    if state.state is not State.RUNNING:
+    if state.state is not State.RUNNING or _is_out_of_sight(job):
         return None
     sign = signs.get(state.worker)
     if mine or (sign is not None and now - sign.seen_at > lease_s):
@@ -160,13 +166,16 @@ def _about_holder(
     return None
 
 
+def _is_out_of_sight(job: Job) -> bool:
+    return job.spec is None and job.rejection is None and job.wanted
+
+
 def _expiry(job: Job, *, worker: str, at: float) -> Event:
     state = job.state
-    retries = job.spec.retries if job.spec else DEFAULT_RETRIES
-    again = state.expirations < retries
     told = f"the session of {state.worker} died under attempt {state.attempt}"
-    if again or not job.wanted:
+    if job.spec is None or not job.wanted or state.expirations < job.spec.retries:
         return Event(Verb.EXPIRE, job.job_id, state.attempt, worker, at, told)
+    retries = job.spec.retries
     told += f", and all {retries} retries are used" if retries else ", and it may not run twice (retries 0)"
     return Event(Verb.LOSE, job.job_id, state.attempt, worker, at, told)
 
@@ -174,8 +183,8 @@ def _expiry(job: Job, *, worker: str, at: float) -> Event:
 def _settle_queued(job: Job, state: JobState, *, worker: str, at: float) -> Record | None:
     if state.state is not State.QUEUED:
         return None
-    if job.rejection is not None and state.attempt == 0:
-        return Record(Event(Verb.REJECT, job.job_id, 0, worker, at, job.rejection))
+    if job.rejection is not None:
+        return Record(Event(Verb.REJECT, job.job_id, state.attempt, worker, at, job.rejection))
     if not job.wanted:
         return Record(Event(Verb.CANCEL, job.job_id, state.attempt, worker, at, "cancelled before it ran"))
     return None
