@@ -172,7 +172,8 @@ def test_an_attempt_that_never_runs_has_an_outcome_too(tmp_path: Path) -> None:
 
 def test_a_command_leaves_variables_and_artifacts(tmp_path: Path) -> None:
     command = (
-        "echo '{\"a\": 1}' > $COLAB_OUTPUT_DIR/acc.json; mkdir $COLAB_OUTPUT_DIR/plots; echo x > $COLAB_OUTPUT_DIR/plots/a.txt;"
+        "echo '{\"a\": 1}' > $COLAB_OUTPUT_DIR/acc.json; mkdir $COLAB_OUTPUT_DIR/plots;"
+        "echo x > $COLAB_OUTPUT_DIR/plots/a.txt;"
         "mkdir -p runs/1; echo y > runs/1/model.txt"
     )
     job = make_job(tmp_path, command=command, outputs=("acc",), artifacts=("runs/**/*.txt",))
@@ -222,7 +223,13 @@ def test_a_job_that_deletes_its_folders_ends_with_a_normal_result(tmp_path: Path
     assert outcome.verb is Verb.SUCCEED
     assert command.text() == "a\nb\n"
     assert "the job removed its output folder ($COLAB_OUTPUT_DIR)" in outcome.record.notes
-    source = "import os, shutil\nshutil.rmtree(os.getcwd())\nshutil.rmtree(os.path.dirname(os.environ['COLAB_OUTPUT_DIR']))\nx = 1\nprint('still')"
+    source = (
+        "import os, shutil\n"
+        "shutil.rmtree(os.getcwd())\n"
+        "shutil.rmtree(os.path.dirname(os.environ['COLAB_OUTPUT_DIR']))\n"
+        "x = 1\n"
+        "print('still')"
+    )
     cell = make_job(tmp_path / "2", cell=source, outputs=("x",))
     outcome = cell.run()
     assert outcome.verb is Verb.SUCCEED
@@ -236,7 +243,8 @@ def test_secrets_are_masked_in_everything_that_leaves(tmp_path: Path) -> None:
     source = (
         "import base64, json, os, sys, urllib.parse\n"
         "t, o = os.environ['MY_TOKEN'], os.environ['PLAIN']\n"
-        "print(t, o, json.dumps(o), urllib.parse.quote(t + o), base64.b64encode(b'x-access-token:' + t.encode()).decode())\n"
+        "print(t, o, json.dumps(o), urllib.parse.quote(t + o))\n"
+        "print(base64.b64encode(b'x-access-token:' + t.encode()).decode())\n"
         "open(os.environ['COLAB_OUTPUT_DIR'] + '/a.bin', 'wb').write(b'\\0' + t.encode() + b'\\xff')\n"
         "x = {'t': t}\n"
         "print(t[:9], end='', flush=True); print(t[9:])\n"
@@ -279,7 +287,13 @@ def test_a_large_output_is_kept_as_head_and_tail(tmp_path: Path) -> None:
 
 
 def test_a_cell_leaves_an_executed_notebook(tmp_path: Path) -> None:
-    source = "print(lr)\nfrom IPython.display import HTML\nhandle = display(HTML('<b>1</b>'), display_id=True)\nhandle.update(HTML('<b>2</b>'))\nlr * 2"
+    source = (
+        "print(lr)\n"
+        "from IPython.display import HTML\n"
+        "handle = display(HTML('<b>1</b>'), display_id=True)\n"
+        "handle.update(HTML('<b>2</b>'))\n"
+        "lr * 2"
+    )
     job = make_job(tmp_path, cell=source, params={"lr": 0.5, "name": "a'b", "on": True, "n": None})
     assert job.run().verb is Verb.SUCCEED
     notebook = job.notebook
@@ -398,7 +412,13 @@ def test_a_cell_that_takes_too_long_is_interrupted_where_it_is(tmp_path: Path) -
 
 
 def test_a_cell_that_ignores_the_interrupt_is_killed_and_its_outputs_are_kept(tmp_path: Path) -> None:
-    source = "import time\nprint('begun', flush=True)\nwhile True:\n    try: time.sleep(100)\n    except KeyboardInterrupt: pass"
+    source = (
+        "import time\n"
+        "print('begun', flush=True)\n"
+        "while True:\n"
+        "    try: time.sleep(100)\n"
+        "    except KeyboardInterrupt: pass"
+    )
     job = make_job(tmp_path, cell=source, timeout_s=5)
     outcome = job.run()
     assert outcome.verb is Verb.TIME_OUT
@@ -408,7 +428,12 @@ def test_a_cell_that_ignores_the_interrupt_is_killed_and_its_outputs_are_kept(tm
 
 def test_a_cell_is_cancelled_while_it_runs(tmp_path: Path) -> None:
     environment = job_environment(MARK=str(tmp_path))
-    source = "import subprocess, time\nsubprocess.Popen(['sleep', '1000'], start_new_session=True)\nprint('begun')\ntime.sleep(100)"
+    source = (
+        "import subprocess, time\n"
+        "subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+        "print('begun')\n"
+        "time.sleep(100)"
+    )
     job = make_job(tmp_path, cell=source, environment=environment)
     with job.running():
         harness.wait_until(lambda: "begun" in job.attempt.live().log_tail, what="the cell to begin")
@@ -421,7 +446,12 @@ def test_a_cell_is_cancelled_while_it_runs(tmp_path: Path) -> None:
 def test_running_out_of_memory_names_the_line_and_the_figures(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     files = {
-        "model.py": "import torch\n\ndef forward():\n    raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0')\n"
+        "model.py": (
+            "import torch\n"
+            "\n"
+            "def forward():\n"
+            "    raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0')\n"
+        )
     }
     raised = make_job(tmp_path / "1", cell="import model\nmodel.forward()", files=files).run()
     failure = raised.record.failure
@@ -444,7 +474,14 @@ def test_running_out_of_memory_names_the_line_and_the_figures(tmp_path: Path) ->
 
 def test_widgets_are_stored_so_that_converters_show_them(tmp_path: Path) -> None:
     pytest.importorskip("ipywidgets")
-    source = "import ipywidgets as w\nout = w.Output()\ndisplay(w.IntSlider(value=7), out)\nwith out:\n    print('inside')\nprint('outside')"
+    source = (
+        "import ipywidgets as w\n"
+        "out = w.Output()\n"
+        "display(w.IntSlider(value=7), out)\n"
+        "with out:\n"
+        "    print('inside')\n"
+        "print('outside')"
+    )
     job = make_job(tmp_path, cell=source)
     assert job.run().verb is Verb.SUCCEED
     state = job.notebook["metadata"]["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
@@ -458,7 +495,8 @@ def test_progress_comes_from_bars_widgets_and_the_function(tmp_path: Path) -> No
     pytest.importorskip("tqdm")
     wait = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.01)\n"
     plain = f"from tqdm import tqdm\nbar = tqdm(total=10, desc='epoch', mininterval=0)\nbar.update(4)\n{wait}"
-    widget = f"from tqdm.notebook import tqdm\nbar = tqdm(total=10, desc='epoch')\nbar.update(4); bar.refresh()\n{wait}"
+    drawn = "bar = tqdm(total=10, desc='epoch')\nbar.update(4); bar.refresh()"
+    widget = f"from tqdm.notebook import tqdm\n{drawn}\n{wait}"
     said = f"import colab_magics\ncolab_magics.progress(4, 10, label='epoch')\n{wait}"
     for number, source in enumerate((plain, widget, said)):
         job = make_job(tmp_path / str(number), cell=source)
@@ -474,7 +512,12 @@ def test_progress_comes_from_bars_widgets_and_the_function(tmp_path: Path) -> No
 
 
 def test_a_running_cell_can_be_watched(tmp_path: Path) -> None:
-    source = "import pathlib, time\nprint('line')\ndisplay({'text/html': '<b>x</b>'}, raw=True)\nwhile not pathlib.Path('go').exists(): time.sleep(0.01)"
+    source = (
+        "import pathlib, time\n"
+        "print('line')\n"
+        "display({'text/html': '<b>x</b>'}, raw=True)\n"
+        "while not pathlib.Path('go').exists(): time.sleep(0.01)"
+    )
     job = make_job(tmp_path, cell=source)
     with job.running():
         try:
@@ -490,7 +533,10 @@ def test_a_running_cell_can_be_watched(tmp_path: Path) -> None:
 
 
 def test_checkpoints_are_seen_when_they_change_and_are_whole(tmp_path: Path) -> None:
-    command = "cat $COLAB_CHECKPOINT_DIR/step; echo 5 > $COLAB_CHECKPOINT_DIR/step; while [ ! -e go ]; do sleep 0.02; done"
+    command = (
+        "cat $COLAB_CHECKPOINT_DIR/step; echo 5 > $COLAB_CHECKPOINT_DIR/step;"
+        "while [ ! -e go ]; do sleep 0.02; done"
+    )
     job = make_job(tmp_path, command=command)
     job.attempt.checkpoint_folder.mkdir(parents=True)
     (job.attempt.checkpoint_folder / "step").write_text("4\n")

@@ -93,3 +93,18 @@ def test_a_log_whose_file_is_gone_can_still_be_read(log: Log, tmp_path: Path) ->
     (tmp_path / "log.txt").unlink()
     log.append(b"b")
     assert log.shortened(10, mask=same) == b"ab"
+
+
+def test_a_log_that_would_fill_the_disk_keeps_its_beginning_and_goes_on(log: Log) -> None:
+    log.append(b"first\n" + b"x" * 10_000 + b"\n")
+    log.limit_disk(20_000, head_bytes=6)
+    log.append(b"y" * 10_000 + b"\n")
+    log.limit_disk(20_000, head_bytes=6)
+    log.append(b"last\n")
+    assert log.size_bytes() == 6 + 10_001 + 10_001 + 5
+    assert log.end(100) == b"last\n"
+    assert log.tail(100, mask=same) == "last\n"
+    shown = log.shortened(10_000, mask=same)
+    assert shown.startswith(b"first\n")
+    assert shown.endswith(b"last\n")
+    assert b"20,002 of 20,013 bytes are left out here" in shown

@@ -34,7 +34,9 @@ def test_requirements_are_installed_over_the_machines_packages_and_never_into_th
     tmp_path: Path, wheel: Path
 ) -> None:
     given = f"{wheel}\n".encode()
-    source = "import colab_dummy, psutil, sys\nprint(colab_dummy.VERSION, colab_dummy.__file__)\nprint(psutil.__file__)"
+    source = (
+        "import colab_dummy, psutil\nprint(colab_dummy.VERSION, colab_dummy.__file__)\nprint(psutil.__file__)"
+    )
     cell = make_job(tmp_path / "1", cell=source, requirements=given, environment=job_environment(**OFFLINE))
     outcome = cell.run()
     assert outcome.verb is Verb.SUCCEED, outcome.reason

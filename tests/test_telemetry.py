@@ -31,7 +31,10 @@ def test_a_gpu_is_described() -> None:
 def test_the_memory_of_a_whole_tree_is_added_up(tmp_path: Path) -> None:
     import sys
 
-    code = "x = bytearray(100_000_000); x[::4096] = b'1' * len(x[::4096]); open('up' + '{}', 'w'); import time; time.sleep(100)"
+    code = (
+        "import time; x = bytearray(100_000_000); x[::4096] = b'1' * len(x[::4096]);"
+        "open('up' + '{}', 'w'); time.sleep(100)"
+    )
     one, two = (f'{sys.executable} -c "{code.format(number)}"' for number in (1, 2))
     with (tmp_path / "log").open("wb") as log:
         child = start(

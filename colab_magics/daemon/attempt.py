@@ -22,7 +22,7 @@ from colab_magics.daemon.masking import Masker, secrets_in
 from colab_magics.daemon.notebook import parameters_source
 from colab_magics.daemon.overlay import Installer
 from colab_magics.daemon.packages import PackageList, digest_of
-from colab_magics.daemon.processes import Alarm, Watch, end_marked
+from colab_magics.daemon.processes import Alarm, Child, Watch, end_marked
 from colab_magics.daemon.spool import load_outcome, save_outcome
 from colab_magics.daemon.telemetry import MemoryMeter, describe_gpu, describe_machine
 from colab_magics.daemon.verdict import (
@@ -172,7 +172,7 @@ class Attempt:
             deadline=self._begun + spec.timeout_s,
             alarm=self._alarm,
             is_stopped=lambda: self._stop is not None,
-            tick=meter.tick,
+            tick=lambda child: self._tick(meter, child),
             grace_s=lambda: 0.0 if self._stop is Stop.FENCED else self._limits.grace_s,
         )
         harvest = Harvest(self._assignment, workspace, self._limits, self._masker)
@@ -191,6 +191,12 @@ class Attempt:
             else:
                 verdict = self._run_cell(environment, python, watch=watch, meter=meter, harvest=harvest)
         return self._finish(verdict, meter=meter, gpu=gpu, harvest=harvest)
+
+    def _tick(self, meter: MemoryMeter, child: Child) -> float:
+        assert self._log is not None
+        limits = self._limits
+        self._log.limit_disk(limits.log_on_disk_bytes, head_bytes=limits.log_bytes)
+        return meter.tick(child)
 
     def _interpreter(self, watch: Watch) -> tuple[Path, Verdict | None]:
         """The interpreter for the job; a verdict where there is none because installing failed."""
@@ -314,6 +320,7 @@ class Attempt:
     ) -> Outcome:
         assert self._log is not None
         self._phase = Phase.SAVING
+        ended_at, duration_s = self._now(), time.monotonic() - self._begun
         harvest.take_artifacts()
         log_bytes = harvest.take_log(self._log)
         packages = self._packages.finish() if self._packages is not None else None
@@ -328,8 +335,8 @@ class Attempt:
             exit_code=verdict.exit_code,
             failure=verdict.failure,
             started_at=self._started_at,
-            ended_at=self._now(),
-            duration_s=time.monotonic() - self._begun,
+            ended_at=ended_at,
+            duration_s=duration_s,
             machine=describe_machine(),
             gpu=gpu,
             environment=None if packages is None else digest_of(packages),

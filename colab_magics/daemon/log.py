@@ -20,6 +20,8 @@ class Log:
     def __init__(self, path: Path) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._fd: int | None = os.open(path, flags, 0o600)
+        self._head = b""
+        self._dropped_bytes = 0
 
     def fileno(self) -> int:
         if self._fd is None:
@@ -33,6 +35,24 @@ class Log:
             view = view[os.write(self.fileno(), view) :]
 
     def size_bytes(self) -> int:
+        """How much was written in all, dropped parts included."""
+        return self._dropped_bytes + self._on_disk_bytes()
+
+    def limit_disk(self, limit_bytes: int, *, head_bytes: int) -> None:
+        """Drop what is on the disk but for the beginning, once it is more than `limit_bytes`.
+
+        Whoever writes appends, and so goes on at the file's new end. Some bytes that are written in the very
+        moment are dropped too.
+        """
+        size = self._on_disk_bytes()
+        if size <= limit_bytes:
+            return
+        if not self._dropped_bytes:
+            self._head = self.read(0, head_bytes)
+        os.ftruncate(self.fileno(), 0)
+        self._dropped_bytes += size
+
+    def _on_disk_bytes(self) -> int:
         return os.fstat(self.fileno()).st_size
 
     def read(self, start: int, size_bytes: int) -> bytes:
@@ -45,12 +65,12 @@ class Log:
 
     def end(self, limit_bytes: int) -> bytes:
         """The last bytes as they were written."""
-        size = self.size_bytes()
+        size = self._on_disk_bytes()
         return self.read(max(0, size - limit_bytes), limit_bytes)
 
     def tail(self, limit_bytes: int, *, mask: Callable[[bytes], bytes], margin_bytes: int = 0) -> str:
         """The last lines as a terminal shows them, masked, at most `limit_bytes`, from a line's start."""
-        size = self.size_bytes()
+        size = self._on_disk_bytes()
         # Redrawn bars take many times what they show.
         start = max(0, size - 4 * limit_bytes - margin_bytes)
         shown = settle(mask(self.read(start, size - start)))
@@ -64,10 +84,10 @@ class Log:
         """The whole log as a terminal would show it, or its head and tail with a line on what is left out."""
         head_limit = limit_bytes // _HEAD_SHARE
         tail_limit = limit_bytes - head_limit
-        head, tail, total = bytearray(), bytearray(), 0
+        head, tail, total = bytearray(settle(self._head)), bytearray(), self._dropped_bytes
         for piece in self._settled():
             total += len(piece)
-            if len(head) < limit_bytes + margin_bytes:
+            if not self._dropped_bytes and len(head) < limit_bytes + margin_bytes:
                 head += piece
             tail += piece
             if len(tail) > 4 * limit_bytes + _CHUNK:
