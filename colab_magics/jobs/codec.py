@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from colab_magics.errors import CorruptError
-from colab_magics.jobs.spec import Json
+from colab_magics.jobs.json_text import serialize_line
+from colab_magics.jobs.spec import MAX_UNIX_S, Json
 from colab_magics.jobs.state import Event, JobState, State, Verb
 
 FORMAT = 1
 SKIP_CI = "[skip ci]"
 """Keeps a push of results from starting the repository's workflows.
 Source: https://docs.github.com/en/actions/managing-workflow-runs/skipping-workflow-runs"""
+
+_BROKEN = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading a value out of JSON that holds something else raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +48,16 @@ def serialize_state(state: JobState) -> bytes:
         "state": state.state.value,
         "attempt": state.attempt,
     }
-    optional = {
-        "worker": state.worker,
-        "expirations": state.expirations,
+    optional: dict[str, object] = {
+        "worker": state.worker or None,
+        "expirations": state.expirations or None,
         "started_at": state.started_at,
         "ended_at": state.ended_at,
-        "reason": state.reason,
-        "summary": dict(state.summary),
+        "reason": state.reason or None,
+        "summary": dict(state.summary) or None,
     }
-    told.update({key: value for key, value in optional.items() if value})
-    return (json.dumps(told, ensure_ascii=False) + "\n").encode()
+    told.update({key: value for key, value in optional.items() if value is not None})
+    return f"{serialize_line(told)}\n".encode()
 
 
 def parse_state(data: bytes) -> JobState:
@@ -68,17 +73,17 @@ def parse_state(data: bytes) -> JobState:
             job_id=str(told["id"]),
             name=str(told["name"]),
             state=State(told["state"]),
-            attempt=int(told["attempt"]),
+            attempt=_count(told["attempt"]),
             worker=str(told.get("worker", "")),
-            expirations=int(told.get("expirations", 0)),
-            started_at=told.get("started_at"),
-            ended_at=told.get("ended_at"),
+            expirations=_count(told.get("expirations", 0)),
+            started_at=_time(told.get("started_at")),
+            ended_at=_time(told.get("ended_at")),
             reason=str(told.get("reason", "")),
-            summary=tuple(told.get("summary", {}).items()),
+            summary=_summary(told.get("summary", {})),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _BROKEN as error:
         raise CorruptError(
-            f"a job's state in the ledger does not parse: {error!r} in {data[:80]!r}"
+            f"a job's state in the ledger does not parse: {_why(error)} in {data[:80]!r}"
         ) from error
 
 
@@ -97,8 +102,8 @@ def serialize_events(events: Sequence[Event]) -> str:
         told["at"] = event.at
         if event.reason:
             told["reason"] = event.reason
-        lines.append(json.dumps(told, ensure_ascii=False))
-    return f"{shown}{more} {SKIP_CI}\n\n" + "\n".join(lines) + "\n"
+        lines.append(serialize_line(told))
+    return f"{shown or 'files, no events'}{more} {SKIP_CI}\n\n" + "\n".join(lines) + "\n"
 
 
 def parse_events(message: str) -> list[Event]:
@@ -108,27 +113,31 @@ def parse_events(message: str) -> list[Event]:
         CorruptError: a line that starts like an event and is not one.
     """
     events = []
-    for line in message.splitlines():
+    for line in message.split("\n"):
         if not line.startswith('{"event"'):
             continue
         try:
             told = json.loads(line)
-            verb, job_id, attempt = Verb(told["event"]), str(told["job"]), int(told["attempt"])
             events.append(
                 Event(
-                    verb, job_id, attempt, str(told["worker"]), float(told["at"]), str(told.get("reason", ""))
+                    verb=Verb(told["event"]),
+                    job_id=str(told["job"]),
+                    attempt=_count(told["attempt"]),
+                    worker=str(told["worker"]),
+                    at=_number(told["at"]),
+                    reason=str(told.get("reason", "")),
                 )
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except _BROKEN as error:
             raise CorruptError(
-                f"an event in the ledger does not parse: {error!r} in {line[:80]!r}"
+                f"an event in the ledger does not parse: {_why(error)} in {line[:80]!r}"
             ) from error
     return events
 
 
 def serialize_live(live: Live) -> bytes:
     """`live.json`."""
-    return (json.dumps({"format": FORMAT} | asdict(live), ensure_ascii=False) + "\n").encode()
+    return f"{serialize_line({'format': FORMAT} | asdict(live))}\n".encode()
 
 
 def parse_live(data: bytes) -> Live:
@@ -143,17 +152,50 @@ def parse_live(data: bytes) -> Live:
         jobs = {str(key): dict(value) for key, value in told["jobs"].items()}
         return Live(
             worker=str(told["worker"]),
-            counter=int(told["counter"]),
-            at=float(told["at"]),
-            poll_s=float(told["poll_s"]),
+            counter=_count(told["counter"]),
+            at=_number(told["at"]),
+            poll_s=_number(told["poll_s"]),
             stopping=bool(told["stopping"]),
             machine=dict(told["machine"]),
             jobs=jobs,
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptError(f"a worker's live file does not parse: {error!r} in {data[:80]!r}") from error
+    except _BROKEN as error:
+        raise CorruptError(f"a worker's live file does not parse: {_why(error)} in {data[:80]!r}") from error
 
 
 def _check_format(told: Mapping[str, object]) -> None:
     if told["format"] != FORMAT:
         raise ValueError(f"format {told['format']!r}: written by another version; upgrade colab-magics")
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r} is not a count")
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a number")
+    return float(value)
+
+
+def _time(value: object) -> float | None:
+    if value is None:
+        return None
+    if not 0 <= _number(value) < MAX_UNIX_S:
+        raise ValueError(f"{value!r} is not a time in Unix seconds")
+    return _number(value)
+
+
+def _summary(value: Mapping[str, object]) -> tuple[tuple[str, str | int | float | None], ...]:
+    told = []
+    for key, each in value.items():
+        if each is not None and not isinstance(each, str | int | float):
+            raise ValueError(f"{key} of a summary is {each!r}, not one value")
+        told.append((key, each))
+    return tuple(told)
+
+
+def _why(error: Exception) -> str:
+    return f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
