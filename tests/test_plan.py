@@ -575,6 +575,7 @@ class WorkersShareOneLedger(RuleBasedStateMachine):
                 State.CANCELLED,
                 State.FAILED,
             )
+            assert state.expirations == retries + 1 or state.state is not State.LOST
             assert state.attempt <= 1 + retries + self.releases[job_id]
 
     def teardown(self) -> None:

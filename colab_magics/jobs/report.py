@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from colab_magics.jobs.paths import LOG, NOTEBOOK, job_folder
+from colab_magics.jobs.spec import MAX_NAME_LENGTH
 from colab_magics.jobs.state import JobState, State
 
 SHOWN = 100
 """Rows: the table is written anew with every commit, so it must not grow with the queue."""
 
+_MARKS = re.compile(r"([\\|`*_\[\]<>&~$])")
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _HEAD = "| job | state | attempt | ended (UTC) | duration | peak memory | |\n|---|---|---|---|---|---|---|\n"
 
 
@@ -25,17 +29,22 @@ def results_markdown(states: Iterable[JobState]) -> str:
     )
     rows = "".join(_row(state) for state in latest[:SHOWN])
     rest = f"\n… and {len(known) - SHOWN} older ones under `jobs/`.\n" if len(known) > SHOWN else ""
-    return f"# Results\n\n{len(known)} jobs: {told or 'none yet'}.\n\n{_HEAD}{rows}{rest}"
+    jobs = "job" if len(known) == 1 else "jobs"
+    return f"# Results\n\n{len(known)} {jobs}: {told or 'none yet'}.\n\n{_HEAD}{rows}{rest}"
 
 
 def _row(state: JobState) -> str:
     summary = dict(state.summary)
     folder = job_folder(state.job_id)
-    ended = datetime.fromtimestamp(state.ended_at, UTC).strftime("%Y-%m-%d %H:%M") if state.ended_at else ""
+    ended = (
+        datetime.fromtimestamp(state.ended_at, UTC).strftime("%Y-%m-%d %H:%M")
+        if state.ended_at is not None
+        else ""
+    )
     duration = summary.get("duration_s")
     memory = summary.get("peak_gpu_bytes") or summary.get("peak_host_bytes")
     links = [f"[files]({folder})"] if state.attempt else []
-    if state.state not in (State.QUEUED, State.RUNNING, State.LOST) and state.attempt:
+    if state.is_final and state.state is not State.LOST and summary:
         links.append(
             f"[notebook]({folder}/{NOTEBOOK})" if summary.get("notebook") else f"[log]({folder}/{LOG})"
         )
@@ -48,7 +57,6 @@ def _row(state: JobState) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that cannot end a table's cell, start a link or a tag."""
-    for mark in "\\|`*_[]<>":
-        text = text.replace(mark, f"\\{mark}")
-    return text
+    """Text that cannot end a table's cell, start a link or a tag, or fill the page."""
+    text = text if len(text) <= MAX_NAME_LENGTH else f"{text[:MAX_NAME_LENGTH]}…"
+    return _MARKS.sub(r"\\\1", _NO_TEXT.sub(" ", text))
