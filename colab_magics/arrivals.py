@@ -40,9 +40,10 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """Variables that were set, and a sentence about each."""
+    """Variables that were set, a sentence about each, and sentences about those that could not be."""
 
     values: dict[str, Any] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -115,7 +116,7 @@ class Delivery:
         if self.namespace is not None:
             self.namespace[name] = value
             assigned.values[name] = value
-            assigned.notes.append(told)
+            assigned.told[name] = told
 
     def _folder(self) -> Path:
         return prepare_folder(self.work_tree) if self.into is None else self.into

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from colab_magics import options, queue, sync
+from colab_magics.display.formats import format_count
 from colab_magics.display.live import Renderable
 from colab_magics.display.watching import Lines, Screen
-from colab_magics.errors import UnreachableError, UsageError
+from colab_magics.errors import JobFailedError, UnreachableError, UsageError
 from colab_magics.handles import JobHandle, has_failed, requeue
 from colab_magics.job_set import JobSet
 from colab_magics.jobs.plan import Job
@@ -96,6 +97,8 @@ def run_queue(desk: Desk, arguments: argparse.Namespace, cell: str | None) -> Re
     """`queue`: the table, one of its verbs, or new jobs.
 
     Raises:
+        JobFailedError: `--wait`, and a job did not succeed: as the cell would have failed here. What it left
+            has been shown and set all the same.
         ColabError: it cannot be done; the message says why, and what to do.
     """
     options.check_verb(arguments)
@@ -122,7 +125,14 @@ def run_queue(desk: Desk, arguments: argparse.Namespace, cell: str | None) -> Re
     asked = sync.SyncOptions(
         selectors=tuple(spec.job_id for spec in prepared.specs), allow_pickle=arguments.pickle
     )
-    return _sync(desk, repository, [target], asked).watch(pause_s=desk.settings.watch_s)
+    report = _sync(desk, repository, [target], asked).watch(pause_s=desk.settings.watch_s)
+    if report.failed:
+        desk.screen().update(report)
+        raise JobFailedError(
+            f"{len(report.failed)} of {format_count(len(prepared.specs), 'job')} did not succeed: "
+            f"{', '.join(report.failed[:3])}{' …' if len(report.failed) > 3 else ''}"
+        )
+    return report
 
 
 def run_sync(desk: Desk, arguments: argparse.Namespace) -> Renderable:

@@ -70,6 +70,14 @@ def prepare(
     path = _keep(blobs, "cells", source.encode(), ".py") if cell is not None else None
     inputs = tuple(_send(blobs, notes, each, namespace, named, settings) for each in named.inputs)
     requirements = _read_requirements(blobs, folder, named.requirements)
+    if (
+        request.command
+        and count > 1
+        and not any(f"{{{name}}}" in request.command for name, _ in request.axes)
+    ):
+        notes.append(
+            f"no axis of the grid is in the command: {{{request.axes[0][0]}}} would stand for its value"
+        )
     snapshot = take_snapshot(repository, remote=remote, max_file_bytes=settings.max_file_bytes)
     notes += [f"not in the code that runs: {each}" for each in snapshot.left_out]
     specs = job_specs(

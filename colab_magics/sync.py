@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from colab_magics import arrivals
 from colab_magics.arrivals import Arrival, Delivery
 from colab_magics.display.formats import format_count
-from colab_magics.display.rows import job_rows, live_of
-from colab_magics.display.tables import JobTable, count_states
+from colab_magics.display.rows import WAITING, job_rows, live_of
+from colab_magics.display.tables import JobRow, JobTable, count_states
 from colab_magics.display.watching import Lines, Screen, Watched
 from colab_magics.errors import StoreError, UnreachableError
 from colab_magics.jobs.plan import Job, Sign, observe
@@ -113,6 +114,7 @@ class Sync:
         self._delivery = Delivery(work_tree, options.into, names, options.allow_pickle)
         self._report = SyncReport()
         self._signs: dict[str, Sign] = {}
+        self._told_of: dict[str, str] = {}  # a grid's variable is told of once, as it stands in the end
 
     def once(self) -> SyncReport:
         """Bring what is new, show it, and say what was done."""
@@ -224,7 +226,8 @@ class Sync:
     def _assign(self, look: Look, jobs: Sequence[Job]) -> None:
         assigned = self._delivery.assign(look.queue, look.view, jobs)
         self._report.variables |= assigned.values
-        self._report.lines += assigned.notes
+        self._report.lines += [note for note in assigned.notes if note not in self._report.lines]
+        self._told_of |= assigned.told
 
     def _show(
         self, looks: Sequence[Look], fresh: Sequence[tuple[Look, Job]], *, is_watching: bool = False
@@ -271,7 +274,7 @@ class Sync:
         return said
 
     def _nothing_new(self, looks: Sequence[Look]) -> SyncReport:
-        counts = count_states([row for look in looks for row in _counted(look)])
+        counts = _counts(looks)
         told = [
             f"Nothing new: {counts}" if counts else "Nothing new: no jobs yet",
             *_told(looks, now=self._now()),
@@ -280,11 +283,12 @@ class Sync:
         return self._report
 
     def _finish(self, looks: Sequence[Look]) -> SyncReport:
+        self._report.lines += self._told_of.values()
         if self._report.files:
             folder = self._options.into or FOLDER
             self._report.lines.append(f"{format_count(len(self._report.files), 'file')} in {folder}")
         if not self._report.lines:
-            counts = count_states([row for look in looks for row in _counted(look)])
+            counts = _counts(looks)
             self._report.lines.append(f"{counts or 'no jobs yet'}; nothing to bring")
         return self._report
 
@@ -328,8 +332,13 @@ def _told(looks: Iterable[Look], *, now: float) -> list[str]:
     return said
 
 
-def _counted(look: Look) -> list[Any]:
-    return list(job_rows(replace(look.view, lives={})))
+def _counts(looks: Iterable[Look]) -> str:
+    """How many jobs are in which state, without a row for each of ten thousand."""
+    counts: Counter[str] = Counter()
+    for look in looks:
+        waiting = frozenset(look.view.waiting)
+        counts.update(WAITING if job.job_id in waiting else job.state.state for job in look.view.jobs)
+    return count_states([JobRow("", "", state) for state in counts.elements()])
 
 
 def _counters(view: View) -> tuple[tuple[str, int], ...]:

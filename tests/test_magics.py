@@ -250,8 +250,9 @@ def test_a_job_on_this_machine_is_queued_watched_and_brought_home(notebook: Note
         assert notebook.variables["acc"][2] == 12
         assert "at 1" in notebook.shown
         assert len(report.jobs) == 2
-        report = notebook.run("%colab_queue --local --wait --command 'python train.py; exit 3'")
-        assert len(report.failed) == 1
+        error = notebook.fail("%colab_queue --local --wait --command 'python train.py; exit 3'")
+        assert isinstance(error, errors.JobFailedError)
+        assert "1 of 1 job did not succeed: train-" in str(error)
         assert "trained" in notebook.shown
         assert str(notebook.run("%colab_sync")) == "Nothing new: 2 succeeded, 1 failed"
     finally:

@@ -234,6 +234,13 @@ def test_a_dry_run_tells_everything_and_sends_nothing(client: Client) -> None:
     assert client.queue.store.view().waiting == ()
 
 
+def test_a_grid_whose_command_ignores_it_is_told(client: Client) -> None:
+    axes = (("lr", (0.1, 0.2)),)
+    ignored = client.prepare(None, command="python train.py", axes=axes)
+    assert "no axis of the grid is in the command: {lr} would stand for its value" in ignored.notes
+    assert client.prepare(None, command="python train.py {lr}", axes=axes).notes == ()
+
+
 def test_without_a_network_a_job_waits_and_says_so_and_goes_with_the_next_command(
     client: Client, tmp_path: Path
 ) -> None:

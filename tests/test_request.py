@@ -80,6 +80,7 @@ def test_a_cell_is_named_by_its_first_comment_or_definition(cell: str, name: str
     [
         ("python -u src/train.py --lr 1", "train"),
         ("./run.sh", "run"),
+        ("cd x; python a/b.py; exit 3", "b"),
         ("make all", "make"),
         ("/bin/ls", "ls"),
     ],

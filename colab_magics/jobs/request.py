@@ -27,6 +27,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([smhd]?)")
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _COMMENT = re.compile(r"#+(?!\s*(?:%%|!|-\*-))\s*(.*)")
 _DEFINITION = re.compile(r"(?:async\s+def|def|class)\s+(\w+)")
+_SCRIPT = re.compile(r"([\w-]+)\.(?:py|sh|ipynb)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +109,8 @@ def default_name(source: str, *, is_command: bool) -> str:
     `cell`. For a command: its script, else its program.
     """
     if is_command:
-        words = source.split()
-        script = next((word for word in words if word.endswith((".py", ".sh", ".ipynb"))), (words or [""])[0])
-        return script.rpartition("/")[2].rpartition(".")[0] or script.rpartition("/")[2] or FALLBACK_NAME
+        script = _SCRIPT.search(source)
+        return script[1] if script else source.split()[0].rpartition("/")[2] or FALLBACK_NAME
     for line in source.splitlines():
         comment, definition = _COMMENT.fullmatch(line.rstrip()), _DEFINITION.match(line)
         if comment and re.search(r"\w", comment[1]):
