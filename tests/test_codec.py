@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from colab_magics.errors import CorruptError
@@ -21,6 +21,8 @@ from colab_magics.jobs.codec import (
     serialize_state,
 )
 from colab_magics.jobs.state import Event, JobState, State, Verb
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a slow machine too
 
 # Text as programs print it: any line break, any control character, halves of characters. Two halves
 # that fit together are one character in JSON, so only one kind of them is in here.
@@ -83,6 +85,7 @@ EVENT = Event(Verb.FAIL, "audio-1", 2, "anna", 200.0, "exit code 1")
 # States
 
 
+@patient
 @given(STATES)
 def test_a_state_is_one_line_that_is_read_back(state: JobState) -> None:
     data = serialize_state(state)
@@ -160,6 +163,7 @@ def test_bytes_that_are_something_else_are_corrupt(data: bytes) -> None:
 # Events
 
 
+@patient
 @given(st.lists(EVENTS, max_size=5))
 def test_events_are_read_back_from_the_message_whatever_their_text(events: list[Event]) -> None:
     message = serialize_events(events)
@@ -224,6 +228,7 @@ def test_a_line_that_starts_like_an_event_and_is_none_is_corrupt(line: str, mess
 # Signs of life
 
 
+@patient
 @given(LIVES)
 def test_a_sign_of_life_is_one_line_that_is_read_back(live: Live) -> None:
     data = serialize_live(live)

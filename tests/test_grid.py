@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from colab_magics.errors import SpecError
@@ -19,6 +19,8 @@ from colab_magics.jobs.grid import (
     parse_param,
 )
 from colab_magics.jobs.spec import check_name
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a slow machine too
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -71,11 +73,13 @@ def test_a_value_is_what_it_reads_as_in_json_or_python_and_else_text(text: str, 
     assert type(parse_param(f"p={text}")[1]) is type(value)
 
 
+@patient
 @given(JSON_VALUES)
 def test_any_json_value_can_be_given(value: object) -> None:
     assert parse_param(f"p={json.dumps(value)}") == ("p", value)
 
 
+@patient
 @given(st.text())
 def test_whatever_is_typed_can_be_written_as_json(text: str) -> None:
     json.dumps(parse_param(f"p={text}")[1], allow_nan=False)
@@ -124,6 +128,7 @@ def test_an_axis_is_a_list_or_a_range(text: str, values: tuple[object, ...]) -> 
     assert parse_axis(f"p={text}") == ("p", values)
 
 
+@patient
 @given(
     st.lists(JSON_VALUES, min_size=1, max_size=5, unique_by=lambda value: json.dumps(value, sort_keys=True))
 )
@@ -172,6 +177,7 @@ def test_what_is_wrong_with_an_axis_is_told(text: str, message: str) -> None:
     assert str(caught.value) == message
 
 
+@patient
 @given(st.text())
 def test_whatever_is_typed_is_an_axis_or_told_why_not(text: str) -> None:
     try:
@@ -198,6 +204,7 @@ def test_without_axes_there_is_one_configuration() -> None:
     assert grid_product([], []) == [()]
 
 
+@patient
 @given(st.lists(st.integers(1, 4), max_size=4))
 def test_every_combination_is_there_once(sizes: list[int]) -> None:
     axes = [(f"p{place}", tuple(range(size))) for place, size in enumerate(sizes)]
@@ -235,6 +242,7 @@ def test_parameters_are_told_behind_a_name() -> None:
     assert describe_params(()) == ""
 
 
+@patient
 @given(st.text(min_size=1, max_size=20))
 def test_whatever_its_text_a_parameter_can_stand_in_a_name(text: str) -> None:
     check_name(f"job {describe_params([('p', text)])}")

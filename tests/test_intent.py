@@ -7,11 +7,13 @@ import re
 from itertools import cycle
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from colab_magics.errors import CorruptError, SpecError
 from colab_magics.jobs.intent import append_entries, parse_intent, replace_entries
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a slow machine too
 
 BY_HAND = """\
 [
@@ -81,6 +83,7 @@ def test_an_id_that_stands_there_twice_is_read_twice() -> None:
     ]
 
 
+@patient
 @given(LISTS, SPACES, st.booleans())
 def test_any_list_is_read_however_it_is_spaced(
     values: list[object], spaces: list[str], readable: bool
@@ -156,6 +159,7 @@ def test_what_stands_there_keeps_its_text_around_an_append() -> None:
     assert added == BY_HAND.replace("\n]", ',\n  {"name": "x"},\n  {"name": "y"}\n]')
 
 
+@patient
 @given(LISTS, SPACES, LISTS, st.sampled_from([b"", b"\xef\xbb\xbf"]))
 def test_whatever_the_spacing_an_append_adds_and_changes_not_a_byte(
     values: list[object], spaces: list[str], added: list[dict[str, object]], mark: bytes
@@ -168,6 +172,7 @@ def test_whatever_the_spacing_an_append_adds_and_changes_not_a_byte(
     assert after.endswith(data[end:] if values else data[data.rindex(b"]") :])
 
 
+@patient
 @given(LISTS, SPACES, st.sampled_from([b"", b"\xef\xbb\xbf"]))
 def test_adding_nothing_changes_nothing(values: list[object], spaces: list[str], mark: bytes) -> None:
     data = mark + spread(values, spaces)
@@ -235,6 +240,7 @@ def test_nothing_to_change_changes_nothing(data: bytes | None) -> None:
     assert replace_entries(data, lambda _index, _entry: {}) == (data or b"")
 
 
+@patient
 @given(LISTS, SPACES, st.sets(st.integers(0, 3)), OBJECTS, st.sampled_from(["", "\ufeff"]))
 def test_whatever_the_spacing_a_change_changes_only_its_entries(
     values: list[object], spaces: list[str], chosen: set[int], new: dict[str, object], mark: str

@@ -6,10 +6,12 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from colab_magics.jobs.json_text import MAX_DEPTH, find_flaw, serialize_line
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a slow machine too
 
 ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=()), max_size=20)
 ANY_VALUE = st.recursive(
@@ -19,6 +21,7 @@ ANY_VALUE = st.recursive(
 )
 
 
+@patient
 @given(ANY_VALUE)
 def test_any_value_is_one_line_of_utf8(value: object) -> None:
     line = serialize_line(value)
@@ -26,6 +29,7 @@ def test_any_value_is_one_line_of_utf8(value: object) -> None:
     assert len(f"{line}x".splitlines()) == 1
 
 
+@patient
 @given(ANY_VALUE)
 def test_any_value_is_read_back_as_pythons_own_json_would(value: object) -> None:
     # repr: nan is not equal to itself. Two surrogates that fit become one character in any JSON.
@@ -41,6 +45,7 @@ def test_what_ends_a_line_or_cannot_be_encoded_is_escaped(character: str) -> Non
     assert serialize_line(character) == f'"\\u{ord(character):04x}"'
 
 
+@patient
 @given(ANY_VALUE)
 def test_a_value_without_a_flaw_is_json_for_everybody(value: object) -> None:
     if find_flaw(value) is None:

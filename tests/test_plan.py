@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -17,6 +17,8 @@ from colab_magics.jobs.board import fold, join
 from colab_magics.jobs.plan import Action, Job, Record, Sign, Stop, batch_size, observe, plan
 from colab_magics.jobs.spec import JobSpec
 from colab_magics.jobs.state import FENCED, FINAL, Event, JobState, State, Verb, advance
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a slow machine too
 
 LEASE_S = 180.0
 NOW = 1000.0
@@ -343,6 +345,7 @@ HOLDINGS = st.dictionaries(st.sampled_from([f"job-{number}" for number in range(
 SIGNS = st.dictionaries(st.sampled_from(["bert", "carl"]), st.sampled_from([SILENT, ALIVE]))
 
 
+@patient
 @given(jobs_in_view(), HOLDINGS, SIGNS, st.integers(0, 4))
 def test_whatever_is_seen_the_events_are_legal_in_order_on_that_view(
     jobs: list[Job], holding: dict[str, int], signs: dict[str, Sign], capacity: int
@@ -354,6 +357,7 @@ def test_whatever_is_seen_the_events_are_legal_in_order_on_that_view(
     assert not any(event.verb in FENCED - {Verb.CANCEL} for event in events)  # these are the attempt's to say
 
 
+@patient
 @given(jobs_in_view(), HOLDINGS, SIGNS, st.integers(0, 4))
 def test_a_plan_that_was_carried_out_leaves_only_what_a_stopped_attempt_held_up(
     jobs: list[Job], holding: dict[str, int], signs: dict[str, Sign], capacity: int
@@ -709,4 +713,4 @@ class WorkersShareOneLedger(RuleBasedStateMachine):
 
 
 TestWorkersShareOneLedger = WorkersShareOneLedger.TestCase
-TestWorkersShareOneLedger.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestWorkersShareOneLedger.settings = settings(patient, max_examples=100, stateful_step_count=40)

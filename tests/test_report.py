@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from colab_magics.jobs.paths import job_folder
 from colab_magics.jobs.report import SHOWN, results_markdown
 from colab_magics.jobs.state import FINAL, JobState, State
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a slow machine too
 
 ENDED = 1_700_000_000.0
 
@@ -144,6 +146,7 @@ def test_a_name_is_shown_as_it_is_and_does_nothing(name: str, shown: str) -> Non
     assert cells(a_job(name=name))[0] == shown
 
 
+@patient
 @given(st.text(st.characters(exclude_categories=()) | st.sampled_from("\n\r|\\[<")))
 def test_whatever_the_name_the_table_has_one_row_of_seven_cells(name: str) -> None:
     state = a_job(name=name)

@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from colab_magics.errors import SpecError
@@ -28,6 +28,8 @@ from colab_magics.jobs.spec import (
     slug,
     to_entry,
 )
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a slow machine too
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 CELL = "cells/0123456789ab.py"
@@ -84,11 +86,13 @@ def refusal(**changes: object) -> str:
 # What an entry says
 
 
+@patient
 @given(specs())
 def test_an_entry_written_for_a_job_is_read_as_that_job(spec: JobSpec) -> None:
     assert parse_entry(to_entry(spec)) == spec
 
 
+@patient
 @given(specs())
 def test_a_job_comes_through_the_file_unchanged(spec: JobSpec) -> None:
     (entry,) = parse_intent(append_entries(None, [to_entry(spec)]))
@@ -255,6 +259,7 @@ def test_a_long_value_is_shown_by_its_beginning() -> None:
     assert refusal(timeout="x" * 1000).endswith('found "' + "x" * 56 + "...")
 
 
+@patient
 @given(st.dictionaries(st.sampled_from([*ENTRY, "id", "in", "out", "env", "params"]), JSON_VALUES))
 def test_whatever_an_entry_says_it_is_a_job_or_told_why_not_in_text_that_can_be_stored(
     entry: dict[str, object],
@@ -302,6 +307,7 @@ def test_a_name_has_an_end() -> None:
         check_name("a" * 201)
 
 
+@patient
 @given(st.text())
 def test_whatever_the_name_the_id_made_from_it_can_stand_in_a_path_and_a_ref(name: str) -> None:
     job_id = derive_id({"name": name}, code_id=SHA)
@@ -335,6 +341,7 @@ def test_the_id_of_an_entry_never_changes_from_one_version_to_the_next() -> None
     assert derive_id({"entry": [1, None, "é"]}, code_id="") == "entry-280ec15fe4"
 
 
+@patient
 @given(st.permutations(list(ENTRY.items())), st.integers(0, 3), st.booleans())
 def test_order_and_spacing_of_the_keys_do_not_make_another_job(
     items: list[tuple[str, object]], indent: int, ascii_only: bool

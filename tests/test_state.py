@@ -8,12 +8,14 @@ from functools import reduce
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from colab_magics.errors import TransitionError
 from colab_magics.jobs.diagram import state_diagram
 from colab_magics.jobs.state import FENCED, FINAL, TRANSITIONS, Event, JobState, State, Verb, advance
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a slow machine too
 
 # What follows a verb (column) in a state (row); a dot is an error.
 TABLE = """
@@ -188,6 +190,7 @@ def test_a_legal_history_folds_into_what_it_tells() -> None:
     )
 
 
+@patient
 @given(
     st.lists(
         st.builds(
