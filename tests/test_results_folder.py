@@ -100,8 +100,9 @@ def test_a_symbolic_link_is_neither_followed_nor_replaced(tmp_path: Path) -> Non
 
 def test_one_file_that_cannot_be_written_does_not_keep_the_others(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"a file")
-    landed = landing(tmp_path, {"a/b": b"x", "c" * 300: b"y", "d": b"z"})
-    assert list(landed.values()) == [Landing.REFUSED, Landing.REFUSED, Landing.WRITTEN]
+    landed = deliver_files(tmp_path, {"a/b": b"x", "c" * 300: b"y", "d": b"z"}, attempt=1)
+    assert [each.landing for each in landed] == [Landing.REFUSED, Landing.REFUSED, Landing.WRITTEN]
+    assert landed[1].why == "File name too long; syncing the job by its name tries again"
 
 
 def test_the_list_of_files_cannot_be_written_by_a_job(tmp_path: Path) -> None:

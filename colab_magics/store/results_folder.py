@@ -104,7 +104,8 @@ def _deliver(folder: Path, name: str, data: bytes, ours: str | None, attempt: in
         _replace(beside, data)
         return Landed(name, Landing.BESIDE, beside)
     except OSError as error:
-        return Landed(name, Landing.REFUSED, path, error.strerror or str(error))
+        why = f"{error.strerror or error}; syncing the job by its name tries again"
+        return Landed(name, Landing.REFUSED, path, why)
 
 
 def _refusal(folder: Path, name: str) -> str:
