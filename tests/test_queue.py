@@ -151,7 +151,7 @@ def test_a_cell_that_is_not_python_is_refused_with_its_line(client: Client, cell
     [
         "%time x = 1",
         "%%bash\necho hi",
-        "files = !ls",
+        "!ls",
         "x?",
         "await thing()",
         "async for x in y: pass",
