@@ -72,6 +72,7 @@ class BranchStore:
         self._lives: dict[str, tuple[str, Live]] = {}
         self._rewound = False
         self._unsettled: _Unsettled | None = None
+        self._written: tuple[str, bytes] | None = None
         # Git looks at the HEADs of all work trees while it fetches; one that is being made has none yet.
         self._clone = threading.Lock()
 
@@ -80,7 +81,6 @@ class BranchStore:
     def submit(self, submission: Submission) -> Receipt:
         entries = tuple({**to_entry(spec), **submission.extras} for spec in submission.specs)
         wish = self._outbox.add(Wish(entries=entries, blobs=submission.blobs))
-        self._repository.set_refs({self._kept(code): code for code in wish.code})
         try:
             return self.flush()
         except UnreachableError as error:
@@ -104,19 +104,16 @@ class BranchStore:
         wishes = self._outbox.wishes()
         if not wishes:
             return Receipt(commit=self._repository.resolve(self._track("intent")))
-        for tries in range(PUSH_TRIES):
-            head = self._repository.resolve(self._track("intent"))
-            commit = self._with_wishes(head, wishes)
-            if commit == head or commit is None or self._push_wishes(commit, head, wishes):
-                self._outbox.remove(wishes)
-                self._repository.set_refs({self._kept(code): None for wish in wishes for code in wish.code})
-                return Receipt(commit=commit)
-            if tries:
-                time.sleep(random.uniform(0, 0.1 * 2**tries))  # noqa: S311 - to part two that collide
-            self._fetch([Refspec(self._intent_ref, self._track("intent"))])
-        raise UnreachableError(
-            f"others changed {FILE} {PUSH_TRIES} times while it was being pushed: try again"
-        )
+        kept = {self._kept(code): code for wish in wishes for code in wish.code}
+        try:
+            commit = self._push_until_granted(wishes)
+        except (UnreachableError, KeyboardInterrupt):
+            # Until now their age kept the snapshots: git throws nothing away that is younger than two weeks.
+            self._repository.set_refs(kept)
+            raise
+        self._repository.set_refs({**dict.fromkeys(kept), self._track("intent"): commit})
+        self._outbox.remove(wishes)
+        return Receipt(commit=commit)
 
     def refresh(self) -> View:
         live = Refspec(f"{paths.LIVE_PREFIX}*", f"{self._track('live')}/*")
@@ -246,9 +243,23 @@ class BranchStore:
         with self._clone:
             self._repository.fetch(self._remote, refspecs, prune=prune)
 
+    def _push_until_granted(self, wishes: Sequence[Wish]) -> str | None:
+        """Push the wishes; return the commit of the remote that grants them."""
+        for tries in range(PUSH_TRIES):
+            head = self._repository.resolve(self._track("intent"))
+            commit = self._with_wishes(head, wishes)
+            if commit == head or commit is None or self._push_wishes(commit, head, wishes):
+                return commit
+            if tries:
+                time.sleep(random.uniform(0, 0.1 * 2**tries))  # noqa: S311 - to part two that collide
+            self._fetch([Refspec(self._intent_ref, self._track("intent"))])
+        raise UnreachableError(
+            f"others changed {FILE} {PUSH_TRIES} times while it was being pushed: try again"
+        )
+
     def _with_wishes(self, head: str | None, wishes: Sequence[Wish]) -> str | None:
         """A commit on top of `head` that grants the wishes; `head` itself if it does already."""
-        data = before = self._repository.read(head, FILE) if head else None
+        data = before = self._file_of(head)
         blobs: dict[str, bytes] = {}
         for wish in wishes:
             data = append_entries(data, wish.entries)
@@ -259,13 +270,21 @@ class BranchStore:
         if data == before or data is None:
             return head
         names = [str(entry["name"]) for wish in wishes for entry in wish.entries]
-        return self._repository.build_commit(
+        commit = self._repository.build_commit(
             {FILE: data, **blobs},
             message=f"{_subject(names, len(cancels))} {SKIP_CI}\n",
             date_s=int(self._clock()),
             base=head,
             parents=[head] if head else [],
         )
+        self._written = (commit, data)
+        return commit
+
+    def _file_of(self, head: str | None) -> bytes | None:
+        """experiments.json as of a commit; of the one that was written here last, without asking git."""
+        if self._written is not None and self._written[0] == head:
+            return self._written[1]
+        return self._repository.read(head, FILE) if head else None
 
     def _with_cancels(self, data: bytes | None, head: str, cancels: set[str]) -> bytes:
         entries = parse_intent(self._repository.read(head, FILE))
@@ -282,10 +301,7 @@ class BranchStore:
         codes = dict.fromkeys(code for wish in wishes for code in wish.code)
         updates = [PushUpdate(commit, self._intent_ref, expect=head or ABSENT)]
         updates += [PushUpdate(code, paths.code_ref(code)) for code in codes]
-        if self._repository.push(self._remote, updates) is PushOutcome.REJECTED:
-            return False
-        self._repository.set_refs({self._track("intent"): commit})
-        return True
+        return self._repository.push(self._remote, updates) is PushOutcome.LANDED
 
     def _push_ledger(self, updates: Sequence[PushUpdate]) -> Recorded:
         asked = self._unsettled

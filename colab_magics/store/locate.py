@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,10 +89,9 @@ def remote_queue(repository: Repository, wanted: str = "", *, branch: str = INTE
         NoRemoteError: as `choose_remote`.
         StoreError: its address is of a kind that is not used.
     """
-    name = choose_remote(repository, wanted)
+    name, url = _find_remote(repository, wanted)
     label = name if name != LOCAL else f"remote-{name}"
-    address = redact_url(repository.remote_url(name))
-    return _queue(repository, label=label, remote=name, address=address, branch=branch)
+    return _queue(repository, label=label, remote=name, address=redact_url(url), branch=branch)
 
 
 def local_queue(repository: Repository) -> Queue | None:
@@ -113,6 +113,15 @@ def all_queues(repository: Repository, wanted: str = "", *, branch: str = INTENT
         return [local]
     remote = remote_queue(repository, wanted, branch=branch)
     return [remote] if local is None else [remote, local]
+
+
+def _find_remote(repository: Repository, wanted: str) -> tuple[str, str]:
+    """The name of the remote to queue to, and its address."""
+    if not wanted:
+        with suppress(NoRemoteError):
+            return "origin", repository.remote_url("origin")  # as nearly always: one question
+    name = choose_remote(repository, wanted)
+    return name, repository.remote_url(name)
 
 
 def _queue(
