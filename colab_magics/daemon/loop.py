@@ -77,7 +77,7 @@ class Daemon:
         self._signs: dict[str, planning.Sign] = {}
         self._durations: list[float] = []
         self._done = 0
-        self._stale = True
+        self._stale, self._looked_at = True, clock()
 
     def stop(self) -> None:
         """End soon and cleanly: what runs goes back to the queue."""
@@ -104,15 +104,15 @@ class Daemon:
         return self._done
 
     def _loop(self, hands: Hands, heart: Heartbeat) -> None:
-        idle_since, failures, looked_at = self._clock(), 0, self._clock()
+        idle_since, failures = self._clock(), 0
         while True:
             try:
                 stopping = self._stopping.is_set()
                 if stopping:
                     hands.stop_all(StopAttempt.RELEASE)
-                if self._stale or self._clock() - looked_at > self._settings.poll_s / 2:
-                    self._store.refresh()
-                    looked_at, self._stale, failures = self._clock(), False, 0
+                if self._stale or self._clock() - self._looked_at > self._settings.poll_s / 2:
+                    self._look()
+                    failures = 0
                 view = self._store.view()
                 moved = self._turn(view, hands, heart, draining=stopping)
                 if moved or hands.holding():
@@ -137,6 +137,24 @@ class Daemon:
                 logger.warning("%s; trying again in %.0f s", error, pause)
                 self._stopping.wait(pause)
 
+    def _look(self) -> None:
+        """Fetch, and note who has shown a sign of life since the last look.
+
+        The time is that from before the look: a machine that froze during it must not take what it sees
+        for old. After a gap longer than a lease nobody's silence was observed, so all start anew.
+        """
+        before, self._looked_at = self._looked_at, self._clock()
+        if self._looked_at - before > self._lease_s:
+            self._signs = {}
+        view = self._store.refresh()
+        self._stale = False
+        prints = {worker: str(live.counter) for worker, live in view.lives.items()}
+        for job in view.jobs:
+            if job.state.state is State.RUNNING:
+                held = prints.get(job.state.worker, "")
+                prints[job.state.worker] = f"{held} {job.job_id}.{job.state.attempt}"
+        self._signs = planning.observe(self._signs, prints, now=self._looked_at)
+
     def _turn(self, view: View, hands: Hands, heart: Heartbeat, *, draining: bool) -> bool:
         """One round of deciding and acting; whether anything was written."""
         ended, superseded = self._sort_finished(view, hands)
@@ -149,9 +167,9 @@ class Daemon:
             jobs,
             worker=self._home.worker,
             holding=hands.holding() - over,
-            signs=self._observe(view),
-            now=self._clock(),
-            lease_s=max(self._settings.lease_s, 4 * self._settings.heartbeat_s),
+            signs=self._signs,
+            now=self._looked_at,
+            lease_s=self._lease_s,
             capacity=0 if draining else self._capacity(jobs, view, len(hands.holding() - over)),
             at=self._now(),
         )
@@ -254,15 +272,9 @@ class Daemon:
             each.outcome.verb, each.job_id, each.attempt, self._home.worker, self._now(), each.outcome.reason
         )
 
-    def _observe(self, view: View) -> Mapping[str, planning.Sign]:
-        prints = {worker: str(live.counter) for worker, live in view.lives.items()}
-        for job in view.jobs:
-            if job.state.state is State.RUNNING:
-                prints[job.state.worker] = (
-                    f"{prints.get(job.state.worker, '')} {job.job_id}.{job.state.attempt}"
-                )
-        self._signs = planning.observe(self._signs, prints, now=self._clock())
-        return self._signs
+    @property
+    def _lease_s(self) -> float:
+        return max(self._settings.lease_s, 4 * self._settings.heartbeat_s)
 
     def _capacity(self, jobs: list[planning.Job], view: View, in_hand: int) -> int:
         queued = sum(job.state.state is State.QUEUED and job.spec is not None for job in jobs)

@@ -71,12 +71,13 @@ def read_ledger(repository: Repository, head: str | None, *, before: Ledger) -> 
         return before
     if head is None or before.head is None:
         entries = repository.ls_tree(head, paths.JOBS, recursive=True) if head else []
-        found, known = [entry.path for entry in entries], {}
+        # By their ids: a path costs git a walk down the tree, for each of ten thousand.
+        states, known = [entry.sha for entry in entries if _is_state(entry.path)], {}
     else:
         changes = repository.changed(before.head, head, prefix=paths.JOBS)
-        found, known = [change.path for change in changes if change.status != "D"], dict(before.states)
-    ours = [path for path in found if path.count("/") == 3 and path.endswith(f"/{paths.STATE}")]
-    for data in repository.read_many([f"{head}:{path}" for path in ours]).values():
+        kept = [change.path for change in changes if change.status != "D" and _is_state(change.path)]
+        states, known = [f"{head}:{path}" for path in kept], dict(before.states)
+    for data in repository.read_many(states).values():
         if data is not None:
             state = parse_state(data)
             known[state.job_id] = state
@@ -102,6 +103,10 @@ def read_lives(
         except CorruptError:
             continue
     return known
+
+
+def _is_state(path: str) -> bool:
+    return path.count("/") == 3 and path.endswith(f"/{paths.STATE}")
 
 
 def _versions(repository: Repository, head: str) -> Iterable[str]:

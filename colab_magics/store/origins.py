@@ -41,14 +41,14 @@ def find_origins(
         present = _entries(repository, commit)
         if present is None:
             continue  # broken at that moment: it neither brought nor removed an entry
-        if introduced is not None:
-            gone = pending - present
-            found.update({text: _origin(repository, introduced) for text in gone})
+        if introduced is not None and (gone := pending - present):
+            found.update(dict.fromkeys(gone, _origin(repository, introduced)))
             pending -= gone
         introduced = commit
         if not pending:
             break
-    found.update({text: _origin(repository, introduced or head) for text in pending})
+    if pending:
+        found.update(dict.fromkeys(pending, _origin(repository, introduced or head)))
     return found
 
 
