@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from colab_magics import options, queue, sync
+from colab_magics.display.attempts import describe_record
 from colab_magics.display.formats import format_count
 from colab_magics.display.live import Renderable
 from colab_magics.display.watching import Lines, Screen
@@ -23,6 +24,7 @@ from colab_magics.settings import Settings
 from colab_magics.store.base import View
 from colab_magics.store.git import Repository
 from colab_magics.store.locate import Queue, all_queues, find_project, local_queue, remote_queue
+from colab_magics.store.results import read_record
 
 FOLLOW_S = 1.0
 
@@ -234,7 +236,12 @@ def _follow(handle: JobHandle, screen: Screen, *, sleep: Callable[[float], None]
 
 
 def _show(chosen: Chosen, views: Mapping[int, View]) -> Renderable:
-    handles = [JobHandle(each, job, is_waiting=job.job_id in views[id(each)].waiting) for each, job in chosen]
+    handles = []
+    for each, job in chosen:
+        record = read_record(each.store, job.job_id) if len(chosen) == 1 else None
+        notes = describe_record(record) if record else ()
+        waits = job.job_id in views[id(each)].waiting
+        handles.append(JobHandle(each, job, notes=notes, is_waiting=waits))
     return handles[0] if len(handles) == 1 else JobSet(chosen[0][0], handles)
 
 

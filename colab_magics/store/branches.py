@@ -21,8 +21,11 @@ from colab_magics.store.base import Receipt, Recorded, Submission, View
 from colab_magics.store.branch_reading import Intent, Ledger, origins_of, read_intent, read_ledger, read_lives
 from colab_magics.store.checkpoints import Checkpoints
 from colab_magics.store.code import find_code
-from colab_magics.store.git import ABSENT, PushOutcome, PushUpdate, Refspec, Repository
+from colab_magics.store.git import ABSENT, PushOutcome, PushUpdate, Refspec, Repository, TreeEntry
 from colab_magics.store.outbox import Outbox, Wish
+
+READ_AHEAD_BYTES = 1_000_000
+"""Files up to this size are read along with the first of their job: one process for all of them."""
 
 PUSH_TRIES = 10
 """Two clients that enqueue at the same moment settle in two tries; ten lost races mean something else."""
@@ -35,6 +38,16 @@ class _Unsettled:
     commit: str
     parent: str | None
     changed: Mapping[str, JobState]
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """One job's folder in the ledger, with what was read of it: id → content."""
+
+    head: str | None
+    path: str
+    entries: Mapping[str, TreeEntry]
+    contents: dict[str, bytes | None]
 
 
 class BranchStore:
@@ -72,6 +85,7 @@ class BranchStore:
         self._lives: dict[str, tuple[str, Live]] = {}
         self._rewound = False
         self._unsettled: _Unsettled | None = None
+        self._folder: _Folder | None = None
         self._written: tuple[str, bytes] | None = None
         # Git looks at the HEADs of all work trees while it fetches; one that is being made has none yet.
         self._clone = threading.Lock()
@@ -145,13 +159,19 @@ class BranchStore:
         )
 
     def read(self, job_id: str, name: str) -> bytes | None:
-        head = self._ledger_head()
-        return self._repository.read(head, paths.job_file(job_id, name)) if head else None
+        folder = self._open_folder(job_id)
+        if name not in folder.entries:
+            return None
+        sha = folder.entries[name].sha
+        if sha not in folder.contents:
+            small = [
+                each.sha for each in folder.entries.values() if (each.size_bytes or 0) <= READ_AHEAD_BYTES
+            ]
+            folder.contents.update(self._repository.read_many({sha, *small}))
+        return folder.contents[sha]
 
     def files(self, job_id: str) -> dict[str, int]:
-        head, folder = self._ledger_head(), paths.job_folder(job_id)
-        entries = self._repository.ls_tree(head, folder, recursive=True, sizes=True) if head else []
-        return {entry.path.removeprefix(f"{folder}/"): entry.size_bytes or 0 for entry in entries}
+        return {name: entry.size_bytes or 0 for name, entry in self._open_folder(job_id).entries.items()}
 
     def read_input(self, path: str) -> bytes | None:
         head = self._repository.resolve(self._track("intent"))
@@ -329,6 +349,15 @@ class BranchStore:
 
     def _ledger_head(self) -> str | None:
         return self._ledger.head or self._repository.resolve(self._track("ledger"))
+
+    def _open_folder(self, job_id: str) -> _Folder:
+        """The job's folder as of the last look. Who reads one file of a job usually reads them all."""
+        head, path = self._ledger_head(), paths.job_folder(job_id)
+        if self._folder is None or (self._folder.head, self._folder.path) != (head, path):
+            entries = self._repository.ls_tree(head, path, recursive=True, sizes=True) if head else []
+            named = {entry.path.removeprefix(f"{path}/"): entry for entry in entries}
+            self._folder = _Folder(head, path, named, {})
+        return self._folder
 
     def _load(self) -> None:
         """Read what the tracking refs point at, as far as it is new."""
