@@ -31,7 +31,7 @@ def test_a_record_says_where_it_ran_what_it_took_and_what_it_left() -> None:
         "attempt 2 on colab, Tesla T4 (driver 550.54), Python 3.13.15, ended 2023-11-14 22:13 UTC",
         "1 min 15 s, 2.0 GB of memory at most, 9.0 GB of GPU memory at most, exit code 0",
         "variables: acc (12 B)",
-        "1 file (1.0 kB): model.bin",
+        "1 file (1 kB): model.bin",
         "big was not kept: 1 GB is over the limit",
     )
 
