@@ -159,7 +159,8 @@ def _explained(queue: Queue, job: Job) -> list[dict[str, Any]]:
     except ColabError:
         record = None
     failure = record.failure if record else None
-    lines = list(failure.traceback) if failure else []
+    in_the_log = job.spec is not None and job.spec.cell is None  # a command's traceback was read from there
+    lines = list(failure.traceback) if failure and not in_the_log else []
     return [
         {
             "output_type": "error",

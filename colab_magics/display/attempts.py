@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from colab_magics.display.formats import format_bytes, format_count, format_duration, one_line
+from colab_magics.display.formats import format_bytes, format_count, format_duration
 from colab_magics.jobs.record import CELL, Failure, Record
 
 SUMMARY_LINES = 30
@@ -23,14 +23,14 @@ def describe_record(record: Record) -> tuple[str, ...]:
 
 
 def describe_failure(failure: Failure) -> tuple[str, ...]:
-    """The error in a line, the person's own line that raised it, and what the allocator said of memory."""
-    lines = [one_line(f"{failure.type}: {failure.message}")]
+    """The person's own line that raised the error, and what the allocator said beyond the message."""
+    lines = []
     if failure.line is not None:
         where = "the cell" if failure.file == CELL else failure.file
         named = failure.function is not None and not failure.function.startswith("<")
         within = f" in {failure.function}" if named else ""
         lines.append(f"at {where}, line {failure.line}{within}: {failure.source}")
-    if failure.allocator_summary:
+    if failure.allocator_summary and failure.allocator_summary.strip() not in failure.message:
         lines += failure.allocator_summary.splitlines()[:SUMMARY_LINES]
     return tuple(lines)
 
