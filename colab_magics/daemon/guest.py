@@ -6,6 +6,7 @@ place; it imports what it needs when it needs it, since its time is the job's ti
 
 from __future__ import annotations
 
+import atexit
 import json
 import linecache
 import os
@@ -23,6 +24,7 @@ CRASH = "crash.txt"
 SAVED = "saved.json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _FLUSH_S = 0.05
+_THREAD_S = 1.0
 _LEAVING = "To exit: use 'exit', 'quit', or Ctrl-D."
 
 
@@ -49,6 +51,7 @@ class Guest:
         warnings.filterwarnings("ignore", message=_LEAVING)
         shell.events.register("post_run_cell", self.report)
         self._copy_to_log()
+        self._leave_quickly()
         self._watch_for_crashes()
         for name, kind, path in self._settings["inputs"]:
             shell.user_ns[name] = _load(name, kind, Path(path), self._settings["allow_pickle"])
@@ -111,6 +114,22 @@ class Guest:
             return publish(data, *args, **kwargs)
 
         publisher.publish = publish_and_log
+
+    def _leave_quickly(self) -> None:
+        """Have the kernel end its threads in the order that works, after what the cell registers with atexit.
+
+        It ends the thread that sends output before the one that answered the request to shut down, which may
+        have something to send yet: now and then both wait for ten seconds, or for ever.
+        Source: ipykernel 7.4, kernelapp.IPKernelApp.close (once in 30 kernels on a busy machine, 2026-11).
+        """
+        thread = getattr(getattr(self._shell, "kernel", None), "control_thread", None)
+
+        def end() -> None:
+            if thread is not None and thread.is_alive():
+                thread.stop()
+                thread.join(_THREAD_S)
+
+        atexit.register(end)
 
     def _watch_for_crashes(self) -> None:
         """Have the interpreter write where it was when it crashes; the file stays open for that."""
