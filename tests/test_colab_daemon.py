@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ total
 
 
 @pytest.fixture(scope="module")
-def drained(colab_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def drained(colab_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A queue that a daemon in Colab's environment has drained."""
     folder = tmp_path_factory.mktemp("queue")
     bare = harness.make_bare_remote(folder / "remote.git")
@@ -56,7 +55,7 @@ def drained(colab_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     assert "3 attempts ended here" in said.stderr, said.stderr
     queue = daemons.open_project(project)
     queue.store.refresh()
-    yield queue
+    return queue
 
 
 def job_id(queue: Project, name: str) -> str:
