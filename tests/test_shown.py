@@ -143,6 +143,26 @@ def test_widgets_and_their_buffers_are_kept_and_a_bar_is_progress() -> None:
     assert found.label.startswith("epoch")
 
 
+def test_a_bar_that_is_a_widget_says_in_its_text_how_far_it_came() -> None:
+    box = {"_model_name": "HBoxModel", "children": ["IPY_MODEL_l", "IPY_MODEL_b", "IPY_MODEL_r"]}
+    view = {"text/plain": "  0%|  | 0/40", "application/vnd.jupyter.widget-view+json": {"model_id": "h"}}
+
+    outputs = folded(
+        comm("comm_open", "l", {"_model_name": "HTMLModel", "value": ""}),
+        comm("comm_open", "b", {"_model_name": "FloatProgressModel", "value": 0.0, "max": 40.0}),
+        comm("comm_open", "r", {"_model_name": "HTMLModel", "value": ""}),
+        comm("comm_open", "h", box),
+        message("display_data", {"data": view, "metadata": {}}),
+        comm("comm_msg", "l", {"value": "train:\xa0\xa050%"}),
+        comm("comm_msg", "b", {"value": 20.0}),
+        comm("comm_msg", "r", {"value": " 20/40 [00:01&lt;00:01, 20.00it/s]"}),
+    )
+
+    (output,) = outputs.outputs()
+    assert output["data"]["text/plain"] == "train:  50%|█████     | 20/40 [00:01<00:01, 20.00it/s]"
+    assert "application/vnd.jupyter.widget-view+json" in output["data"]
+
+
 def test_without_widgets_there_is_neither_state_nor_progress() -> None:
     assert folded(stream("x")).widget_state() is None
     assert folded(stream("x")).progress() is None

@@ -6,6 +6,7 @@ Source: https://jupyter-client.readthedocs.io/en/stable/messaging.html#messages-
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ OUTPUTS = 1000
 OUTPUT_BYTES = 5_000_000
 """Of one representation of one output."""
 
+BAR_MODELS = ("FloatProgressModel", "IntProgressModel")
+BAR_CELLS = 10
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _REPLACED = "left out here: larger than the limit for one output"
@@ -179,8 +182,8 @@ class CellOutputs:
                     area.clear()
 
     def outputs(self) -> list[Output]:
-        """All outputs, in nbformat 4's form."""
-        return self._area.outputs()
+        """All outputs, in nbformat 4's form. A bar that is a widget has as its text how it stands now."""
+        return [self._with_bar(output) for output in self._area.outputs()]
 
     def last_outputs(self, *, limit_bytes: int) -> list[Output]:
         """As many of the last outputs as fit; of one that does not fit alone, its text."""
@@ -237,7 +240,7 @@ class CellOutputs:
             told = base64.b64encode(buffer).decode()
             kept[tuple(path)] = {"encoding": "base64", "data": told, "path": path}
         kind = str(model.get("_model_name") or "")
-        if kind in ("FloatProgressModel", "IntProgressModel") and not {"value", "max"}.isdisjoint(state):
+        if kind in BAR_MODELS and not {"value", "max"}.isdisjoint(state):
             self._last_bar = comm_id
         if kind == "OutputModel" and "msg_id" in state:
             self._captures = [each for each in self._captures if each[0] != comm_id]
@@ -254,6 +257,21 @@ class CellOutputs:
 
     def _captured(self, comm_id: str) -> list[Output]:
         return self._areas[comm_id].outputs()
+
+    def _with_bar(self, output: Output) -> Output:
+        """The output, its text brought up to date where it is a bar (tqdm.notebook): where no widget can be
+        shown, on the hosting site or in another notebook, the text is all that there is."""
+        view = output.get("data", {}).get(WIDGET_VIEW)
+        children = self._children(view.get("model_id")) if isinstance(view, dict) else []
+        if not any(model.get("_model_name") in BAR_MODELS for model in children):
+            return output
+        parts = [_bar_part(model) for model in children]
+        return output | {"data": output["data"] | {"text/plain": "".join(parts).strip()}}
+
+    def _children(self, model_id: object) -> list[Output]:
+        named = self._models.get(str(model_id), {}).get("children")
+        ids = [str(each).removeprefix("IPY_MODEL_") for each in named] if isinstance(named, list) else []
+        return [self._models[each] for each in ids if each in self._models]
 
     def _bar_label(self, bar_id: str) -> str:
         reference = f"IPY_MODEL_{bar_id}"
@@ -290,6 +308,19 @@ def result_text(message: Mapping[str, Any]) -> str:
         case "error":
             return strip_ansi("\n".join(content["traceback"])) + "\n"
     return ""
+
+
+def _bar_part(model: Output) -> str:
+    """A part of a bar as text: the bar itself, or the words beside it."""
+    if model.get("_model_name") not in BAR_MODELS:
+        words = re.sub(r"<[^>]*>", "", str(model.get("value") or "")).replace("\xa0", " ")
+        return html.unescape(words)
+    try:
+        fraction = float(model.get("value") or 0) / (float(model.get("max") or 0) or 1.0)
+    except (TypeError, ValueError):
+        return "||"
+    full = round(min(max(fraction, 0.0), 1.0) * BAR_CELLS)
+    return f"|{'█' * full}{' ' * (BAR_CELLS - full)}|"
 
 
 def _shown(entry: Output | _Stream) -> Output:
