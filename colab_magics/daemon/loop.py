@@ -185,6 +185,13 @@ class Daemon:
         if not self._write(view, events, ended, heart):
             self._stale = True
             return True
+        # The next job first: it starts while the folders of those that ended are removed.
+        specs = {job.job_id: job.spec for job in jobs}
+        for event in events:
+            spec = specs.get(event.job_id)
+            if event.verb is Verb.LEASE and spec is not None:
+                logger.info("%s: attempt %d", event.job_id, event.attempt)
+                hands.take(spec, event.attempt)
         for each in ended:
             hands.put_down((each.job_id, each.attempt))
             self._forget_checkpoint(each)
@@ -193,12 +200,6 @@ class Daemon:
             logger.info(
                 "%s: %s after %.1f s", each.job_id, each.outcome.verb.value, each.outcome.record.duration_s
             )
-        specs = {job.job_id: job.spec for job in jobs}
-        for event in events:
-            spec = specs.get(event.job_id)
-            if event.verb is Verb.LEASE and spec is not None:
-                logger.info("%s: attempt %d", event.job_id, event.attempt)
-                hands.take(spec, event.attempt)
         return True
 
     def _write(self, view: View, events: list[Event], ended: list[Finished], heart: Heartbeat) -> bool:
