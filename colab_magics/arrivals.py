@@ -159,8 +159,9 @@ def _explained(queue: Queue, job: Job) -> list[dict[str, Any]]:
     except ColabError:
         record = None
     failure = record.failure if record else None
-    in_the_log = job.spec is not None and job.spec.cell is None  # a command's traceback was read from there
-    lines = list(failure.traceback) if failure and not in_the_log else []
+    lines = list(failure.traceback) if failure else []
+    if lines and lines[-1] in read_log(queue.store, job.job_id):
+        lines = []  # a command's traceback was read from there
     return [
         {
             "output_type": "error",
