@@ -51,17 +51,17 @@ def read_entries(values: Sequence[object], origins: Mapping[str, Origin]) -> lis
         origins: for the canonical text of an entry that `needs_origin`, where it comes from.
     """
     jobs: list[Job] = []
-    known: dict[str, str] = {}
+    known: dict[str, object] = {}
     for value in values:
-        text = canonical(value)
-        job = _read_entry(value, origins.get(text, NOWHERE))
+        origin = origins.get(canonical(value), NOWHERE) if needs_origin(value) else NOWHERE
+        job = _read_entry(value, origin)
         if job.job_id in known:
-            if known[job.job_id] == text:
+            if canonical(known[job.job_id]) == canonical(value):
                 continue
             job = _not_a_second(value, job.job_id)
             if job.job_id in known:
                 continue
-        known[job.job_id] = text
+        known[job.job_id] = value
         jobs.append(job)
     return jobs
 

@@ -70,7 +70,7 @@ def read_ledger(repository: Repository, head: str | None, *, before: Ledger) -> 
     if head == before.head:
         return before
     if head is None or before.head is None:
-        entries = repository.ls_tree(head, paths.JOBS, recursive=True) if head else []
+        entries = repository.ls_tree(head, paths.JOBS, suffix=f"/{paths.STATE}") if head else []
         # By their ids: a path costs git a walk down the tree, for each of ten thousand.
         states, known = [entry.sha for entry in entries if _is_state(entry.path)], {}
     else:

@@ -215,17 +215,18 @@ class Repository:
         return self.runner.text("rev-parse", "--verify", f"{check_sha(commit)}^{{tree}}")
 
     def ls_tree(
-        self, commit: str, path: str = "", *, recursive: bool = True, sizes: bool = False
+        self, commit: str, path: str = "", *, recursive: bool = True, sizes: bool = False, suffix: str = ""
     ) -> list[TreeEntry]:
         """The entries of a commit at or below a path; with `recursive` only files. Absent is empty.
 
         Args:
             sizes: also fill `size_bytes`, which costs a look at every blob.
+            suffix: only paths that end so.
         """
         flags = [*(["-r"] if recursive else []), *(["--long"] if sizes else [])]
         where = ["--", git_names.check_path(path) + ("" if recursive else "/")] if path else []
         listed = self.runner.run("ls-tree", "-z", "--full-tree", *flags, check_sha(commit), *where)
-        return git_objects.parse_tree(listed.stdout)
+        return git_objects.parse_tree(listed.stdout, suffix=suffix)
 
     def read(self, commit: str, path: str) -> bytes | None:
         """The content of one file of a commit, None if it is not there."""

@@ -86,10 +86,12 @@ def parse_commit(sha: str, content: bytes) -> CommitInfo:
     )
 
 
-def parse_tree(listed: bytes) -> list[TreeEntry]:
-    """Parse `git ls-tree -z`, with or without --long."""
-    entries = []
+def parse_tree(listed: bytes, *, suffix: str = "") -> list[TreeEntry]:
+    """Parse `git ls-tree -z`, with or without --long; only what ends in `suffix`."""
+    entries, wanted = [], os.fsencode(suffix)
     for record in listed.split(b"\0")[:-1]:
+        if not record.endswith(wanted):
+            continue
         fields, name = record.split(b"\t", 1)
         mode, kind, sha, *size = fields.decode().split()
         size_bytes = int(size[0]) if size and size[0] != "-" else None
