@@ -21,7 +21,6 @@ from colab_magics.store.branches import BranchStore
 from colab_magics.store.git import Repository
 from colab_magics.store.memory import MemoryRemote, MemoryStore
 
-
 NOBODY = "http://127.0.0.1:9/queue.git"
 """The discard port: nobody listens there."""
 
@@ -378,7 +377,7 @@ def test_the_code_of_a_job_is_checked_out_and_removed_again(world: World, tmp_pa
 def test_code_that_is_gone_is_named(world: World, tmp_path: Path) -> None:
     store = world.new_store()
 
-    with pytest.raises(StoreError, match="queue .* again|queue it again"):
+    with pytest.raises(StoreError, match=r"queue .* again|queue it again"):
         store.checkout(replace(a_job(world), code="2" * 40), tmp_path / "job")
 
 
