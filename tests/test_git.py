@@ -232,7 +232,9 @@ def test_these_addresses_are_refused(repository: Repository, url: str) -> None:
 
 def test_credentials_are_split_from_an_address_and_masked_in_a_text() -> None:
     assert git_names.split_credentials("https://x:tok%2F1@h/p") == ("https://x@h/p", "tok/1")
-    assert git_names.split_credentials("https://tok@h/p") == ("https://h/p", "tok")
+    token = "glpat-0123456789abcd"
+    assert git_names.split_credentials(f"https://{token}@h/p") == ("https://h/p", token)
+    assert git_names.split_credentials("https://ada@h/p") == ("https://ada@h/p", None)
     assert git_names.split_credentials("git@h:p") == ("git@h:p", None)
     assert git_names.redact_url("https://x:tok@h:1/p?token=tok") == "https://h:1/p"
     shown = git_process.mask("fatal: unable to access 'https://x:s3cret@h/p': s3cret-2", token="s3cret-2")

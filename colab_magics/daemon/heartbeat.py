@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from colab_magics.daemon.hands import Hands
 from colab_magics.daemon.pace import DaemonSettings, Pushes
 from colab_magics.daemon.telemetry import describe_machine
-from colab_magics.errors import StoreError
+from colab_magics.errors import RefusedError, StoreError
 from colab_magics.jobs.codec import Live
 from colab_magics.jobs.spec import Json
 from colab_magics.store.base import Store
@@ -37,6 +37,9 @@ class Heartbeat:
         self._counter = int(now() * 1000)  # grows over restarts under one name
         self._machine = describe_machine()
         self._shown: object = None
+        self.refused: RefusedError | None = None
+        """The remote's no to the first sign of life: it lets this worker look, and nothing more."""
+        self._was_heard = False
         self._beat_at = float("-inf")
         self._thread = threading.Thread(target=self._work, name="colab-heartbeat", daemon=True)
 
@@ -78,10 +81,16 @@ class Heartbeat:
                 continue
             try:
                 self._store.publish(self.next_sign())
+                self._was_heard = True
                 self._pushes.spent()
                 self._save_checkpoint()
             except StoreError as error:
+                if isinstance(error, RefusedError) and not self._was_heard:
+                    self.refused = error
+                    return
                 logger.warning("no sign of life could be given: %s", error)
+            except Exception:  # a bug of ours must not make this worker look dead
+                logger.exception("no sign of life could be given")
 
     def _save_checkpoint(self) -> None:
         changed = self._hands.changed_checkpoint()

@@ -94,13 +94,18 @@ class Daemon:
         """
         hands = Hands(self._store, self._home, self._setup, wake=self._wake.set)
         heart = Heartbeat(self._store, self._home.worker, hands, self._settings, self._pushes, now=self._now)
+        is_welcome = True
         try:
             heart.start()
             self._loop(hands, heart)
+        except RefusedError:
+            is_welcome = False
+            raise
         finally:
             heart.close()
             hands.close()
-            self._leave()
+            if is_welcome:
+                self._leave()
         return self._done
 
     def _loop(self, hands: Hands, heart: Heartbeat) -> None:
@@ -108,6 +113,8 @@ class Daemon:
         while True:
             try:
                 stopping = self._stopping.is_set()
+                if heart.refused is not None:
+                    raise heart.refused
                 if stopping:
                     hands.stop_all(StopAttempt.RELEASE)
                 if self._stale or self._clock() - self._looked_at > self._settings.poll_s / 2:
@@ -141,13 +148,14 @@ class Daemon:
         """Fetch, and note who has shown a sign of life since the last look.
 
         The time is that from before the look: a machine that froze during it must not take what it sees
-        for old. After a gap longer than a lease nobody's silence was observed, so all start anew.
+        for old. After a gap longer than a lease, in which this machine froze or nobody answered, nobody's
+        silence was observed, so all start anew.
         """
-        before, self._looked_at = self._looked_at, self._clock()
-        if self._looked_at - before > self._lease_s:
-            self._signs = {}
+        began = self._clock()
         view = self._store.refresh()
-        self._stale = False
+        if began - self._looked_at > self._lease_s:
+            self._signs = {}
+        self._looked_at, self._stale = began, False
         prints = {worker: str(live.counter) for worker, live in view.lives.items()}
         for job in view.jobs:
             if job.state.state is State.RUNNING:

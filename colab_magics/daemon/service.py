@@ -19,6 +19,7 @@ from colab_magics.daemon.assignment import Limits
 from colab_magics.daemon.hands import Setup
 from colab_magics.daemon.home import Home
 from colab_magics.daemon.loop import Daemon, Status
+from colab_magics.daemon.masking import secrets_in
 from colab_magics.daemon.pace import DaemonSettings
 from colab_magics.errors import StoreError, UsageError
 from colab_magics.jobs.budget import HOSTED_INTERVAL_S
@@ -69,7 +70,8 @@ def run_daemon(order: Order, *, on_status: Callable[[Status], None] = lambda sta
     check_url(order.repo)
     url, from_url = split_credentials(order.repo)
     token, found_in = _find_token(order, os.environ)
-    token = token or from_url
+    known = [each for each in (order.token, from_url, token) if each]
+    token = known[0] if known else None
     home = Home(order.workdir or default_workdir(url))
     try:
         repository = _open_cache(home, token=token)
@@ -78,7 +80,8 @@ def run_daemon(order: Order, *, on_status: Callable[[Status], None] = lambda sta
             python=Path(sys.executable),
             limits=Limits(),
             environment=job_environment(os.environ, hidden=found_in),
-            secrets=[token] if token else [],
+            # A job may look into the daemon's own environment: it is the same user's.
+            secrets=[*known, *secrets_in(os.environ)],
         )
         daemon = Daemon(store, home, settings_for(order), setup, on_status=on_status)
         with _interrupts(daemon):
@@ -141,9 +144,9 @@ def _open_cache(home: Home, *, token: str | None) -> Repository:
 def _find_token(order: Order, environment: Mapping[str, str]) -> tuple[str | None, str | None]:
     if order.token:
         return order.token, None
-    if is_on_this_machine(order.repo):
-        return None, None
-    found = next((name for name in TOKEN_VARIABLES if environment.get(name)), None)
+    # A hosting site's token is not for a server on this machine.
+    names = TOKEN_VARIABLES[:1] if is_on_this_machine(order.repo) else TOKEN_VARIABLES
+    found = next((name for name in names if environment.get(name)), None)
     return (environment[found], found) if found else (None, None)
 
 

@@ -200,25 +200,11 @@ class BranchStore:
         )
         self._unsettled = _Unsettled(commit, view.ledger, changed)
         updates = [PushUpdate(self._live_commit(live), paths.live_ref(live.worker))] if live else []
-        return self._push_ledger(updates)
+        return self._push_ledger(self._unsettled, updates)
 
     def settle(self) -> Recorded:
         asked = self._unsettled
-        if asked is None:
-            return Recorded.LOST
-        try:
-            self._fetch([Refspec(self._ledger_ref, self._track("ledger"))])
-        except UnreachableError:
-            return Recorded.UNKNOWN
-        head = self._repository.resolve(self._track("ledger"))
-        if head is not None and self._repository.is_ancestor(asked.commit, head):
-            self._unsettled = None
-            self._load()
-            return Recorded.LANDED
-        if head != asked.parent:
-            self._unsettled = None
-            return Recorded.LOST
-        return self._push_ledger([])
+        return self._find(asked, push_again=True) if asked else Recorded.LOST
 
     def publish(self, live: Live) -> None:
         self._repository.push(
@@ -323,10 +309,7 @@ class BranchStore:
         updates += [PushUpdate(code, paths.code_ref(code)) for code in codes]
         return self._repository.push(self._remote, updates) is PushOutcome.LANDED
 
-    def _push_ledger(self, updates: Sequence[PushUpdate]) -> Recorded:
-        asked = self._unsettled
-        if asked is None:
-            return Recorded.LOST
+    def _push_ledger(self, asked: _Unsettled, updates: Sequence[PushUpdate]) -> Recorded:
         ledger = PushUpdate(asked.commit, self._ledger_ref, expect=asked.parent or ABSENT)
         try:
             outcome = self._repository.push(self._remote, [ledger, *updates])
@@ -335,11 +318,26 @@ class BranchStore:
         except RefusedError:
             self._unsettled = None
             raise
-        self._unsettled = None
         if outcome is PushOutcome.REJECTED:
-            return Recorded.LOST
+            # Perhaps by itself: curl sends a request again whose connection broke before the answer.
+            return self._find(asked, push_again=False)
+        self._unsettled = None
         self._repository.set_refs({self._track("ledger"): asked.commit})
         self._ledger = Ledger(asked.commit, {**self._ledger.states, **asked.changed})
+        return Recorded.LANDED
+
+    def _find(self, asked: _Unsettled, *, push_again: bool) -> Recorded:
+        try:
+            self._fetch([Refspec(self._ledger_ref, self._track("ledger"))])
+        except UnreachableError:
+            return Recorded.UNKNOWN
+        head = self._repository.resolve(self._track("ledger"))
+        if push_again and head == asked.parent:
+            return self._push_ledger(asked, [])
+        self._unsettled = None
+        if head is None or not self._repository.is_ancestor(asked.commit, head):
+            return Recorded.LOST
+        self._load()
         return Recorded.LANDED
 
     def _live_commit(self, live: Live) -> str:

@@ -13,6 +13,10 @@ ABSENT = "0" * SHA_LENGTH
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 """The tree without entries; git knows it without having it."""
 
+TOKEN_LENGTH = 20
+"""No hosting site has shorter tokens; GitLab's are the shortest.
+Source: https://docs.gitlab.com/security/tokens/"""
+
 _SHA = re.compile(r"[0-9a-f]{40}")
 _REMOTE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 # What git-check-ref-format(1) allows, minus everything that a shell, a glob or a terminal could mind.
@@ -98,14 +102,16 @@ def is_on_this_machine(url: str) -> bool:
 def split_credentials(url: str) -> tuple[str, str | None]:
     """Split `https://user:token@host/path` into `https://user@host/path` and the token.
 
-    `https://token@host/path`, as hosting sites also take it, leaves no user. The token is None where there is
-    none. An ssh address keeps its user, which is no secret.
+    What stands alone before the host is a token, as hosting sites also take it, if it is long enough for one,
+    else the user. The token is None where there is none. An ssh address keeps its user, which is no secret.
     """
     parts = _split(url)
     if parts is None or parts.scheme not in ("http", "https") or "@" not in parts.netloc:
         return url, None
     userinfo, _, host = parts.netloc.rpartition("@")
     user, colon, password = userinfo.partition(":")
+    if not colon and len(user) < TOKEN_LENGTH:
+        return url, None
     if not colon:
         user, password = "", user
     netloc = f"{user}@{host}" if user else host
