@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from colab_magics.daemon.assignment import Outcome
-from colab_magics.daemon.spool import load_outcome, save_outcome
+from colab_magics.daemon.spool import drop_outcome, load_outcome, save_outcome
 from colab_magics.errors import CorruptError
 from colab_magics.jobs.record import Record
 from colab_magics.jobs.state import Verb
@@ -48,6 +48,17 @@ def test_a_damaged_outcome_is_corrupt_and_never_empty(tmp_path: Path) -> None:
     (tmp_path / "spool/outcome.json").write_text("{")
     with pytest.raises(CorruptError, match="does not parse"):
         load_outcome(tmp_path / "spool")
+
+
+def test_an_outcome_whose_removal_was_cut_short_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "log"
+    source.write_bytes(b"x")
+    save_outcome(tmp_path / "spool", outcome_with({"log.txt": source}))
+    monkeypatch.setattr("shutil.rmtree", lambda folder, ignore_errors: (folder / "files/log.txt").unlink())
+    drop_outcome(tmp_path / "spool")
+    assert load_outcome(tmp_path / "spool") is None
 
 
 def test_saving_again_replaces_what_was_there(tmp_path: Path) -> None:

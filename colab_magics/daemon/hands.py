@@ -10,20 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from colab_magics.daemon.attempt import (
-    Assignment,
-    Attempt,
-    Limits,
-    Live,
-    Outcome,
-    Stop,
-    load_outcome,
-    refuse,
-    save_outcome,
-)
+from colab_magics.daemon.attempt import Assignment, Attempt, Limits, Live, Outcome, Stop, refuse
 from colab_magics.daemon.home import Home
+from colab_magics.daemon.spool import drop_outcome, load_outcome, save_outcome
 from colab_magics.daemon.workspace import end_left_over
-from colab_magics.errors import ColabError, StoreError, UnreachableError
+from colab_magics.errors import ColabError, CorruptError, StoreError, UnreachableError
 from colab_magics.jobs.spec import JobSpec
 from colab_magics.store.base import Store
 
@@ -119,7 +110,7 @@ class Hands:
         self._keep_large_files(key, folder)
         self._store.remove_checkout(folder / "code")
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(self._spool(key), ignore_errors=True)
+        drop_outcome(self._spool(key))
 
     def live(self) -> dict[str, Live | None]:
         """What can be seen of each attempt that is not over, by job id; None for one that waits."""
@@ -162,7 +153,12 @@ class Hands:
         """Outcomes that a process before this one spooled are finished; its other attempts are gone."""
         for folder in sorted(self._home.spool.glob("*.*")):
             job_id, _, attempt = folder.name.rpartition(".")
-            outcome = load_outcome(folder)
+            try:
+                outcome = load_outcome(folder)
+            except CorruptError as error:
+                logger.error("%s; it was moved to %s, and its job will run again", error, self._home.kept)
+                self._keep(folder, f"{folder.name}.spool")
+                continue
             if outcome is None or not attempt.isdigit():
                 shutil.rmtree(folder, ignore_errors=True)
                 continue
@@ -188,11 +184,25 @@ class Hands:
             except Exception as error:  # a bug of ours must fail this job, not the queue
                 logger.exception("attempt %s of %s could not be run", number, spec.job_id)
                 outcome = refuse(spec, number, f"the daemon failed: {error!r}", worker=self._home.worker)
-            outcome = save_outcome(self._spool(key), outcome)
+            outcome = self._spooled(key, outcome)
             with self._changed:
                 self._running = None
                 self._finished[key] = Finished(*key, outcome)
             self._wake()
+
+    def _spooled(self, key: Key, outcome: Outcome) -> Outcome:
+        """The outcome, on the disk for good; as it is where the disk is full even without the job's code."""
+        try:
+            return save_outcome(self._spool(key), outcome)
+        except OSError as error:
+            logger.warning("the result of %s cannot be kept: %s; making room for it", key[0], error)
+        self._store.remove_checkout(self._folder(key) / "code")
+        try:
+            return save_outcome(self._spool(key), outcome)
+        except OSError as error:
+            logger.error("the result of %s cannot be kept: %s", key[0], error)
+            drop_outcome(self._spool(key))
+            return outcome
 
     def _run(self, spec: JobSpec, number: int) -> Outcome:
         key, folder = (spec.job_id, number), self._folder((spec.job_id, number))
@@ -259,5 +269,12 @@ class Hands:
     def _keep_large_files(self, key: Key, folder: Path) -> None:
         large = folder / "scratch" / "kept"
         if large.is_dir() and any(large.iterdir()):
+            self._keep(large, f"{key[0]}.{key[1]}")
+
+    def _keep(self, folder: Path, name: str) -> None:
+        try:
             self._home.kept.mkdir(exist_ok=True)
-            shutil.move(large, self._home.kept / f"{key[0]}.{key[1]}")
+            shutil.rmtree(self._home.kept / name, ignore_errors=True)
+            folder.rename(self._home.kept / name)
+        except OSError as error:
+            logger.warning("%s could not be kept: %s", folder, error)

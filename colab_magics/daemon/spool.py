@@ -23,7 +23,7 @@ def save_outcome(folder: Path, outcome: Outcome) -> Outcome:
     Raises:
         OSError: the disk is full or refuses. `folder` then holds no outcome.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    drop_outcome(folder)
     files = {}
     for name, source in outcome.files.items():
         target = folder / _FILES / name
@@ -45,6 +45,12 @@ def save_outcome(folder: Path, outcome: Outcome) -> Outcome:
     draft.replace(folder / _MARK)
     _sync(folder)
     return replace(outcome, files=files)
+
+
+def drop_outcome(folder: Path) -> None:
+    """Remove an outcome, at whatever moment this process may die: without its mark there is none."""
+    (folder / _MARK).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def load_outcome(folder: Path) -> Outcome | None:
