@@ -173,8 +173,7 @@ def _run_verb(desk: Desk, arguments: argparse.Namespace) -> Renderable:
             raise UsageError("no job failed: there is nothing to run again")
     else:
         everywhere = [(each, job) for each, view in looks for job in view.jobs]
-        named = select_jobs([job for _, job in everywhere], arguments.jobs)
-        ids = {job.job_id for job in named}
+        ids = {job.job_id for job in _meant([job for _, job in everywhere], arguments)}
         chosen = [(each, job) for each, job in everywhere if job.job_id in ids]
     match arguments.verb:
         case "cancel":
@@ -185,6 +184,17 @@ def _run_verb(desk: Desk, arguments: argparse.Namespace) -> Renderable:
             return _logs(desk, chosen, follow=arguments.follow)
         case _:
             return _show(chosen, {id(each): view for each, view in looks})
+
+
+def _meant(jobs: Sequence[Job], arguments: argparse.Namespace) -> list[Job]:
+    """The jobs that the person names; to be cancelled, rather one that is open than one that is over."""
+    open_jobs = [job for job in jobs if not job.state.is_final]
+    if arguments.verb == "cancel":
+        try:
+            return select_jobs(open_jobs, arguments.jobs)
+        except UsageError:
+            pass  # it is over, or there is none: what is said of all jobs says so
+    return select_jobs(jobs, arguments.jobs)
 
 
 Chosen = Sequence[tuple[Queue, Job]]

@@ -87,6 +87,18 @@ def test_the_verbs_take_any_beginning_of_an_id(terminal: Terminal) -> None:
     assert terminal.out == f"asked {told['id']} to stop\n"
 
 
+def test_a_name_that_old_jobs_share_cancels_the_one_that_is_open(terminal: Terminal) -> None:
+    first = terminal.json("queue", "--command", "true", "--name", "audio")
+    assert isinstance(first, dict)
+    terminal.worker.succeed(first["id"])
+    second = terminal.json("queue", "--command", "true", "--name", "audio")
+    assert isinstance(second, dict)
+    assert terminal.run("queue", "cancel", "audio") == 0
+    assert terminal.out == f"asked {second['id']} to stop\n"
+    assert terminal.run("queue", "cancel", first["id"]) == 0
+    assert terminal.out == f"{first['id']} is succeeded already\n"
+
+
 def test_sync_prints_text_and_writes_files(terminal: Terminal, project: Path) -> None:
     terminal.run("queue", "--command", "true", "--name", "audio", "--out", "acc")
     job_id = terminal.worker._store.refresh().jobs[0].job_id
