@@ -31,18 +31,61 @@ def fresh_python(tmp_path_factory: pytest.TempPathFactory, built_wheel: Path) ->
     return python
 
 
-def test_the_wheel_holds_the_package_and_no_more(built_wheel: Path) -> None:
+@pytest.fixture(scope="module")
+def editable_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new environment in which this checkout is installed in place, and nothing else."""
+    folder = tmp_path_factory.mktemp("in-place") / "env"
+    harness.run([sys.executable, "-m", "venv", folder])
+    python = folder / "bin/python"
+    harness.run([python, "-m", "pip", "install", "-q", "--no-deps", "--editable", harness.ROOT])
+    return python
+
+
+def where_found(python: Path, name: str, *, cwd: Path) -> str:
+    """The file that `import name` would run; "" if there is none (a folder on the path is no file)."""
+    program = f"import importlib.util as u; s = u.find_spec({name!r}); print(s and s.origin or '')"
+    return harness.run([python, "-c", program], cwd=cwd).stdout.strip()
+
+
+def test_the_wheel_holds_the_packages_and_no_more(built_wheel: Path) -> None:
     names = zipfile.ZipFile(built_wheel).namelist()
     tops = {name.split("/")[0] for name in names}
-    assert tops <= {"colab_magics", "colab_kernel"} | {top for top in tops if top.startswith("colab_magics-")}
-    assert "colab_magics/py.typed" in names
+    assert {top for top in tops if not top.startswith("colab_magics-")} == {"colab_magics", "colab_kernel"}
+    assert {"colab_magics/py.typed", "colab_kernel/py.typed"} <= set(names)
     assert [name for name in names if name.endswith("/licenses/LICENSE")]
 
 
-def test_every_module_is_in_the_wheel(built_wheel: Path) -> None:
+@pytest.mark.parametrize("package", ["colab_magics", "kernel/colab_kernel"])
+def test_every_module_is_in_the_wheel(built_wheel: Path, package: str) -> None:
     names = set(zipfile.ZipFile(built_wheel).namelist())
-    ours = {str(path.relative_to(harness.ROOT)) for path in (harness.ROOT / "colab_magics").rglob("*.py")}
+    folder = harness.ROOT / package
+    ours = {path.relative_to(folder.parent).as_posix() for path in folder.rglob("*.py")}
+    assert ours
     assert ours <= names
+
+
+def test_no_kernel_is_offered_to_anybody_before_there_is_one(built_wheel: Path) -> None:
+    """A kernelspec without a program behind it would be a choice in every notebook's menu that fails."""
+    names = zipfile.ZipFile(built_wheel).namelist()
+    assert [name for name in names if "kernelspec" in name or ".data/" in name] == []
+
+
+@pytest.mark.parametrize("package", ["colab_magics", "colab_kernel"])
+def test_both_packages_are_found_in_a_wheel_and_in_place(
+    fresh_python: Path, editable_python: Path, tmp_path: Path, package: str
+) -> None:
+    installed = where_found(fresh_python, package, cwd=tmp_path)
+    assert Path(installed).is_relative_to(fresh_python.parent.parent)
+    places = {"colab_magics": "colab_magics", "colab_kernel": "kernel/colab_kernel"}
+    in_place = where_found(editable_python, package, cwd=tmp_path)
+    assert Path(in_place) == harness.ROOT / places[package] / "__init__.py"
+
+
+def test_nothing_is_installed_under_the_name_kernel(
+    fresh_python: Path, editable_python: Path, tmp_path: Path
+) -> None:
+    assert where_found(fresh_python, "kernel", cwd=tmp_path) == ""
+    assert where_found(editable_python, "kernel", cwd=tmp_path) == ""
 
 
 def test_the_wheel_says_what_it_needs(built_wheel: Path) -> None:
