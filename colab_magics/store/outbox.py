@@ -57,7 +57,7 @@ class Outbox:
             target.write_bytes(data)
         told = {"entries": wish.entries, "cancels": wish.cancels, "blobs": list(wish.blobs)}
         with (draft / FILE).open("w") as file:
-            json.dump(told, file)
+            file.write(json.dumps(told))
             file.flush()
             os.fsync(file.fileno())
         folder = draft.rename(self._folder / name)
