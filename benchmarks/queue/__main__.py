@@ -11,10 +11,13 @@ from typing import Any
 
 from benchmarks.queue import enqueue, polling, report, running, syncing
 from benchmarks.queue.report import Row
-from benchmarks.queue.server import http_server
+from benchmarks.queue.server import Wire, http_server
 from benchmarks.queue.stage import ROOT, make_remote, stage
 
 PAGE = ROOT / "docs" / "explanation" / "performance.md"
+FAR_S = 0.1
+"""A round trip to a hosting site across an ocean."""
+
 SUBJECTS = ("enqueue", "poll", "start", "cost", "sync", "growth")
 
 
@@ -57,6 +60,12 @@ def _measure(subject: str, folder: Path, server: Any, *, rounds: int, is_quick: 
                 for where, remote in _remotes(folder, f"enqueue{files}", server):
                     at = folder / f"{where[:4]}{files}"
                     yield from enqueue.measure_one(at, remote=remote, where=where, files=files, rounds=rounds)
+            if server and not is_quick:
+                server.create("far")
+                wire, at = Wire(server.url("far", user="writer"), round_trip_s=FAR_S), folder / "far"
+                where = f"HTTP, {FAR_S * 1000:g} ms away"
+                yield from enqueue.measure_one(at, remote=wire.url, where=where, files=300, rounds=rounds)
+                wire.close()
             for where, remote in _remotes(folder, "many", server):
                 at, jobs = folder / f"{where[:4]}many", 10 if is_quick else 100
                 yield enqueue.measure_many(at, remote=remote, where=where, jobs=jobs, rounds=rounds)

@@ -24,7 +24,8 @@ ONE_KB = 1500
 
 def measure(folder: Path, *, server: Any, refs: Sequence[int], rounds: int) -> list[Row]:
     """One row for each number of other refs; over HTTP where there is a server, else over file://."""
-    stores, wires = {}, {}
+    stores: dict[int, BranchStore] = {}
+    wires: dict[int, Wire | None] = {}
     for number in refs:
         name = f"poll{number}"
         bare = server.create(name) if server else make_remote(folder / f"{name}.git")
@@ -36,8 +37,8 @@ def measure(folder: Path, *, server: Any, refs: Sequence[int], rounds: int) -> l
         others = "".join(f"create refs/heads/other/{each} {main}\n" for each in range(number))
         git(bare, "update-ref", "--stdin", stdin=others)
         git(bare, "pack-refs", "--all")
-        wires[number] = Wire(direct) if server else None
-        url, token = split_credentials(wires[number].url if wires[number] else direct)
+        wire = wires[number] = Wire(direct) if server else None
+        url, token = split_credentials(wire.url if wire else direct)
         cache = Repository.init_bare(folder / f"cache{number}.git", isolated=True, token=token)
         stores[number] = BranchStore(cache, remote=url, label="queue")
         stores[number].publish(Live(worker="bench", counter=1, at=0.0, poll_s=5.0, machine={}, jobs={}))
@@ -84,7 +85,7 @@ def _counted() -> Iterator[list[list[str]]]:
         commands.append(list(arguments))
         return usual(arguments, **more)
 
-    git_process.run_git = counting  # type: ignore[assignment]
+    git_process.run_git = counting
     try:
         yield commands
     finally:

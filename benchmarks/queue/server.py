@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,15 +37,20 @@ def http_server(folder: Path) -> Iterator[Any]:
 
 
 class Wire:
-    """A TCP proxy in front of an HTTP server that counts the bytes of each request and of its answer."""
+    """A TCP proxy in front of an HTTP server that counts the bytes of each request and of its answer.
 
-    def __init__(self, url: str) -> None:
+    With `round_trip_s` it is a long wire: half of that for what goes up and what comes down, and two whole
+    ones for a new connection, as TCP and TLS take.
+    """
+
+    def __init__(self, url: str, *, round_trip_s: float = 0.0) -> None:
         parts = urlsplit(url)
         assert parts.hostname
         assert parts.port
         self._target = (parts.hostname, parts.port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = url.replace(f":{parts.port}/", f":{self._listener.getsockname()[1]}/")
+        self._round_trip_s = round_trip_s
         self._lock = threading.Lock()
         self.exchanges: list[list[int]] = []
         self._is_up = False
@@ -76,8 +82,10 @@ class Wire:
                     threading.Thread(target=self._copy, kwargs=arguments, daemon=True).start()
 
     def _copy(self, *, source: socket.socket, target: socket.socket, is_up: bool) -> None:
+        time.sleep(2 * self._round_trip_s if is_up else 0.0)
         with suppress(OSError):
             while data := source.recv(65536):
+                time.sleep(self._round_trip_s / 2)
                 # Counted before it goes on: the reader may be done as soon as it has it.
                 self._count(len(data), is_up=is_up)
                 target.sendall(data)
