@@ -168,9 +168,12 @@ def _run_verb(desk: Desk, arguments: argparse.Namespace) -> Renderable:
     if arguments.verb is None:
         return queue.table(looks, notes=notes)
     if arguments.failed:
-        chosen = [(each, job) for each, view in looks for job in view.jobs if has_failed(job)]
+        repeated = {job.spec.retry_of for _, view in looks for job in view.jobs if job.spec}
+        failed = [(each, job) for each, view in looks for job in view.jobs if has_failed(job)]
+        chosen = [(each, job) for each, job in failed if job.job_id not in repeated]
         if not chosen:
-            raise UsageError("no job failed: there is nothing to run again")
+            again = "every job that failed was queued again already" if failed else "no job failed"
+            raise UsageError(f"{again}: there is nothing to run again")
     else:
         everywhere = [(each, job) for each, view in looks for job in view.jobs]
         ids = {job.job_id for job in _meant([job for _, job in everywhere], arguments)}

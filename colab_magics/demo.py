@@ -34,7 +34,9 @@ def run_demo(into: Path) -> Path:
     """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise UsageError(f"the demo needs {', '.join(missing)}: pip install 'colab-magics[demo]'")
+        raise UsageError(
+            f"the demo needs {', '.join(missing)}: run make demo, or pip install '.[demo]', in a clone"
+        )
     nbformat = importlib.import_module("nbformat")
     notebook = nbformat.reads(find_notebook().read_text(encoding="utf-8"), as_version=4)
     into.mkdir(parents=True, exist_ok=True)

@@ -197,7 +197,7 @@ def requeue(queue: Queue, jobs: Sequence[Job]) -> list[JobHandle]:
                 f"{job.job_id} cannot be run again: its entry is not in experiments.json any more"
             )
         job_id = f"{slug(job.spec.name)}-{secrets.token_hex(5)}"
-        specs.append(replace(job.spec, job_id=job_id, queued_at=time.time()))
+        specs.append(replace(job.spec, job_id=job_id, queued_at=time.time(), retry_of=job.job_id))
     blobs = {path: queue.store.read_input(path) for spec in specs for path in _paths(spec)}
     known = {path: data for path, data in blobs.items() if data is not None}
     receipt = queue.store.submit(Submission(tuple(specs), blobs=known))

@@ -103,6 +103,16 @@ def drain(project: Project, workdir: Path, **options: object) -> int:
         home.close()
 
 
+def serve(project: Project, workdir: Path, **options: object) -> None:
+    """As `drain`, in a process of its own, which SIGTERM ends cleanly as it ends the real service."""
+    daemon, home = make_daemon(project, workdir, **options)  # type: ignore[arg-type]
+    signal.signal(signal.SIGTERM, lambda number, frame: daemon.stop())
+    try:
+        daemon.run()
+    finally:
+        home.close()
+
+
 @contextmanager
 def running(project: Project, workdir: Path, **options: object) -> Iterator[Daemon]:
     """A daemon that runs in a thread until the block ends."""
@@ -125,7 +135,7 @@ class Process:
         code = (
             "import sys, pathlib, harness, daemons; from dataclasses import replace;"
             "project = daemons.open_project(pathlib.Path(sys.argv[1]));"
-            f"daemons.drain(project, pathlib.Path(sys.argv[2]), settings=replace(daemons.QUICK, once={once}))"
+            f"daemons.serve(project, pathlib.Path(sys.argv[2]), settings=replace(daemons.QUICK, once={once}))"
         )
         path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent)])
         self.process = subprocess.Popen(

@@ -99,6 +99,16 @@ def test_a_name_that_old_jobs_share_cancels_the_one_that_is_open(terminal: Termi
     assert terminal.out == f"{first['id']} is succeeded already\n"
 
 
+def test_what_failed_is_queued_again_once(terminal: Terminal) -> None:
+    first = terminal.json("queue", "--command", "false", "--name", "audio")
+    assert isinstance(first, dict)
+    terminal.worker.fail(first["id"], error=ValueError("no"))
+    assert terminal.run("queue", "retry", "--failed") == 0
+    assert terminal.run("queue", "retry", "--failed") == 2
+    assert "queued again already: there is nothing to run again" in terminal.err
+    assert len(terminal.worker._store.refresh().jobs) == 2
+
+
 def test_sync_prints_text_and_writes_files(terminal: Terminal, project: Path) -> None:
     terminal.run("queue", "--command", "true", "--name", "audio", "--out", "acc")
     job_id = terminal.worker._store.refresh().jobs[0].job_id

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import threading
 from collections import Counter
@@ -19,6 +21,9 @@ from colab_magics.daemon.home import Home, is_alive
 from colab_magics.errors import CorruptError, UsageError
 from colab_magics.jobs.spec import JobSpec
 from colab_magics.jobs.state import State, Verb
+from colab_magics.store.base import Submission
+from colab_magics.store.branches import BranchStore
+from colab_magics.store.git import Repository
 
 WAIT_FOR_FILE = "while not __import__('os').path.exists({path!r}): __import__('time').sleep(0.02)"
 
@@ -101,6 +106,8 @@ def test_a_hand_written_entry_on_a_branch_without_code_runs_in_the_main_branch(
 
     by_hand = next(job for job in queue.store.refresh().jobs if job.name == "by hand")
     assert queue.log(by_hand.job_id) == "trained on main\n"
+    record = json.loads(queue.store.read(by_hand.job_id, "record.json") or b"")
+    assert record["code"] == harness.git(queue.folder, "rev-parse", "main")
 
 
 def test_what_is_not_a_job_fails_alone_with_the_reason(queue: Project, tmp_path: Path) -> None:
@@ -135,6 +142,22 @@ def test_a_file_that_does_not_parse_fails_by_name_and_a_correction_runs(
     assert states["experiments.json"].state is State.FAILED
     assert "line 1 column 15" in states["experiments.json"].reason
     assert states["a"].state is State.SUCCEEDED
+
+
+def test_two_branches_of_one_repository_are_two_queues_that_share_nothing(
+    queue: Project, tmp_path: Path
+) -> None:
+    queue.submit(queue.command("a", "true"))
+    repository = Repository.discover(queue.folder)
+    other = BranchStore(repository, remote="origin", label="other", intent_branch="other-queue")
+    other.submit(Submission((queue.command("b", "true"),)))
+    cache = Repository.init_bare(tmp_path / "other.git", isolated=True)
+    theirs = BranchStore(cache, remote=queue.remote, label="queue", intent_branch="other-queue")
+
+    daemons.drain(queue, tmp_path / "two", store=theirs)
+
+    assert [(job.job_id, job.state.state) for job in other.refresh().jobs] == [("b", State.SUCCEEDED)]
+    assert [(job.job_id, job.state.state) for job in queue.store.refresh().jobs] == [("a", State.QUEUED)]
 
 
 def test_a_cancelled_job_never_runs(queue: Project, tmp_path: Path) -> None:
@@ -173,6 +196,21 @@ def test_stopping_gives_the_running_job_back_and_another_daemon_runs_it(
     state = queue.job("a").state
     assert (state.state, state.attempt, state.expirations) == (State.SUCCEEDED, 2, 0)
     assert queue.store.refresh().lives == {}
+
+
+def test_a_job_that_is_killed_together_with_its_daemon_goes_back_to_the_queue(
+    queue: Project, tmp_path: Path
+) -> None:
+    pid = tmp_path / "pid"
+    queue.submit(queue.command("a", f"echo $$ > {pid}; exec sleep 600"))
+    daemon = daemons.Process(queue, tmp_path / "w")
+    number = int(harness.wait_until(lambda: pid.exists() and pid.read_text().strip(), what="the job to run"))
+
+    daemon.process.send_signal(signal.SIGTERM)
+    os.kill(number, signal.SIGTERM)
+    daemon.process.wait()
+
+    assert queue.job("a").state.state is State.QUEUED
 
 
 @pytest.mark.parametrize("second", ["one", "two"], ids=["in the same folder", "on another machine"])

@@ -176,6 +176,7 @@ FULL = JobSpec(
     allow_pickle=True,
     queued_at=1.0,
     batch=Batch("b", "a", ("lr",)),
+    retry_of="a-0",
 )
 READ_ELSEWHERE = {"cancel"}
 """Keys that are read of an entry, and are no part of the specification."""

@@ -322,6 +322,7 @@ def test_a_retry_is_a_new_job_with_the_same_code_and_inputs(client: Client) -> N
     first, second = client.entries()
     differing = {key for key in first if first[key] != second[key]}
     assert differing == {"id", "queued_at"}
+    assert second["retry_of"] == first["id"]
     assert again.job_id == second["id"]
     assert again.commit == handle.commit
 

@@ -191,12 +191,18 @@ class Hands:
             self._wake()
 
     def _spooled(self, key: Key, outcome: Outcome) -> Outcome:
-        """The outcome, on the disk for good; as it is where the disk is full even without the job's code."""
+        """The outcome, on the disk for good; as it is where the disk is full even without what goes next."""
         try:
             return save_outcome(self._spool(key), outcome)
         except OSError as error:
-            logger.warning("the result of %s cannot be kept: %s; making room for it", key[0], error)
-        self._store.remove_checkout(self._folder(key) / "code")
+            told = (
+                "the result of %s cannot be kept: %s; its folder and its large files are removed to make room"
+            )
+            logger.warning(told, key[0], error)
+        folder = self._folder(key)
+        self._store.remove_checkout(folder / "code")
+        for name in ("output", "kept"):  # what of them goes to the remote was copied
+            shutil.rmtree(folder / "scratch" / name, ignore_errors=True)
         try:
             return save_outcome(self._spool(key), outcome)
         except OSError as error:
@@ -228,8 +234,7 @@ class Hands:
 
     def _prepare(self, spec: JobSpec, number: int, folder: Path) -> Attempt:
         scratch, code = folder / "scratch", folder / "code"
-        if not code.exists():
-            self._store.checkout(spec, code)
+        commit = self._store.checkout(spec, code)
         inputs = {}
         for each in spec.inputs:
             target = scratch / "inputs" / Path(each.path).name
@@ -246,6 +251,7 @@ class Hands:
             inputs=inputs,
             requirements=self._file_beside(spec.requirements) if spec.requirements else None,
             python=self._setup.python,
+            code=commit,
         )
         attempt = Attempt(
             assignment,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -29,6 +30,10 @@ logger = logging.getLogger(__name__)
 MAX_BACKOFF_S = 60.0
 LAST_TRIES = 3
 """How often a daemon that is told to stop still asks a remote that does not answer."""
+
+_SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP)
+ENDED_FROM_OUTSIDE = frozenset(code for each in _SIGNALS for code in (-each, 128 + each))
+"""Exit codes of a process, or of its shell, that somebody else ended."""
 
 TYPICAL_OF = 20
 """How many of the latest jobs say how long a job usually takes."""
@@ -119,9 +124,9 @@ class Daemon:
                     hands.stop_all(StopAttempt.RELEASE)
                 if self._stale or self._clock() - self._looked_at > self._settings.poll_s / 2:
                     self._look()
-                    failures = 0
                 view = self._store.view()
                 moved = self._turn(view, hands, heart, draining=stopping)
+                failures = 0
                 if moved or hands.holding():
                     idle_since = self._clock()
                 elif stopping or self._is_over(view, idle_since):
@@ -241,10 +246,21 @@ class Daemon:
             if state is not None and same and state.is_final:  # written by a process that died before it knew
                 hands.put_down((each.job_id, each.attempt))
             elif state is not None and same and state.state is State.RUNNING:
-                mine.append(each)
+                mine.append(self._judge(each))
             else:
                 overtaken.append(each)
         return mine, overtaken
+
+    def _judge(self, each: Finished) -> Finished:
+        """A job that a signal ended while the daemon itself is told to stop went down with the machine.
+
+        A shutdown, or a service manager, sends both the same signal: that is no failure of the job's.
+        """
+        outcome = each.outcome
+        killed = outcome.verb is Verb.FAIL and outcome.record.exit_code in ENDED_FROM_OUTSIDE
+        if not (killed and self._stopping.is_set()):
+            return each
+        return replace(each, outcome=replace(outcome, verb=Verb.RELEASE, reason="its machine was stopped"))
 
     def _set_aside(self, view: View, superseded: list[Finished], hands: Hands) -> None:
         """Keep the results of overtaken attempts beside the official ones; they never take their place."""

@@ -6,6 +6,7 @@ import hashlib
 
 INTENT_BRANCH = "gpu-experiments"
 LEDGER_BRANCH = "gpu-results"
+LEDGER_SUFFIX = "-results"
 LIVE_PREFIX = "refs/colab/live/"
 CODE_PREFIX = "refs/colab/code/"
 CHECKPOINT_PREFIX = "refs/colab/checkpoint/"
@@ -19,6 +20,14 @@ ARTIFACTS = "artifacts"
 RESULTS = "RESULTS.md"
 LIVE = "live.json"
 JOBS = "jobs"
+
+
+def ledger_branch(intent_branch: str) -> str:
+    """The branch of results that belongs to a branch of wishes: two queues never share a ledger.
+
+    To a worker, a job that its queue does not name is one that nobody wants any more.
+    """
+    return LEDGER_BRANCH if intent_branch == INTENT_BRANCH else f"{intent_branch}{LEDGER_SUFFIX}"
 
 
 def job_folder(job_id: str) -> str:

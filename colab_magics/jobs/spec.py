@@ -62,6 +62,7 @@ class JobSpec:
     `code` is the commit whose files the job runs in (40 hex digits), or None where the entry does not
     name one and the commit that introduced the entry counts. `timeout_s` is in seconds, `queued_at` is
     Unix seconds UTC. `retries` is how often the job may run again after its session died under it.
+    `retry_of` is the id of the job that a person had repeated as this one.
     """
 
     job_id: str
@@ -80,6 +81,7 @@ class JobSpec:
     allow_pickle: bool = False
     queued_at: float | None = None
     batch: Batch | None = None
+    retry_of: str | None = None
 
 
 def slug(text: str) -> str:
@@ -170,6 +172,7 @@ def parse_entry(entry: object, *, job_id: str | None = None) -> JobSpec:
         allow_pickle=_flag(entry, "pickle"),
         queued_at=_time(entry.get("queued_at")),
         batch=_batch(entry.get("batch")),
+        retry_of=_retry_of(entry.get("retry_of")),
     )
 
 
@@ -192,6 +195,7 @@ def to_entry(spec: JobSpec) -> dict[str, Json]:
         "env": dict(spec.env),
         "pickle": spec.allow_pickle,
         "batch": _told_batch(spec.batch),
+        "retry_of": spec.retry_of,
     }
     entry.update({key: value for key, value in optional.items() if value})
     if spec.queued_at is not None:
@@ -268,6 +272,12 @@ def _batch(value: object) -> Batch | None:
             return Batch(batch_id, name, tuple(str(axis) for axis in axes))
         case _:
             return None
+
+
+def _retry_of(value: object) -> str | None:
+    if value is not None and (not isinstance(value, str) or not is_job_id(value)):
+        raise SpecError(f'"retry_of" is the id of the job that this one repeats; found {_show(value)}')
+    return value
 
 
 def _told_batch(batch: Batch | None) -> dict[str, Json] | None:

@@ -63,7 +63,6 @@ class BranchStore:
         remote: str,
         label: str,
         intent_branch: str = paths.INTENT_BRANCH,
-        ledger_branch: str = paths.LEDGER_BRANCH,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is read or fetched before the first call.
@@ -72,12 +71,12 @@ class BranchStore:
             repository: the clone; only refs below `refs/colab/` and the folder `colab_dir` are written.
             remote: a remote's name or an address.
             label: what this queue is called here; part of refs and folders.
-            intent_branch: the branch that people write.
-            ledger_branch: the branch that workers write.
+            intent_branch: the branch that people write; the one that workers write is named after it.
             clock: Unix seconds, for the dates of commits.
         """
         self._repository, self._remote, self._clock = repository, remote, clock
-        self._intent_ref, self._ledger_ref = f"refs/heads/{intent_branch}", f"refs/heads/{ledger_branch}"
+        self._intent_ref = f"refs/heads/{intent_branch}"
+        self._ledger_ref = f"refs/heads/{paths.ledger_branch(intent_branch)}"
         self._tracking = f"refs/colab/remote/{label}/"
         self._outbox = Outbox(repository.colab_dir / label / "outbox")
         self._checkpoints = Checkpoints(repository, remote=remote, tracking=f"{self._tracking}checkpoint/")
