@@ -27,6 +27,7 @@ from colab_magics.daemon.spool import load_outcome, save_outcome
 from colab_magics.daemon.telemetry import MemoryMeter, describe_gpu, describe_machine
 from colab_magics.daemon.verdict import (
     Verdict,
+    blame_disk,
     judge_cell,
     judge_command,
     judge_early,
@@ -34,7 +35,7 @@ from colab_magics.daemon.verdict import (
     refuse,
     refuse_missing,
 )
-from colab_magics.daemon.workspace import Workspace, job_environment
+from colab_magics.daemon.workspace import Workspace, free_bytes, job_environment
 from colab_magics.jobs.record import Progress, Record, from_json, to_json
 from colab_magics.jobs.state import TRANSITIONS, State, Verb
 from colab_magics.store.variables import Kind, suffix_of
@@ -320,6 +321,7 @@ class Attempt:
     ) -> Outcome:
         assert self._log is not None
         self._phase = Phase.SAVING
+        verdict = blame_disk(verdict, free_bytes=free_bytes(self._assignment.scratch))
         ended_at, duration_s = self._now(), time.monotonic() - self._begun
         harvest.take_artifacts()
         log_bytes = harvest.take_log(self._log)

@@ -30,6 +30,8 @@ class Checkpoints:
     ) -> dict[str, Path] | None:
         """All files (relative path → copy), if they differ from those returned before; else None.
 
+        One with a secret in its name is left out.
+
         Args:
             limit_bytes: of all files together; over it there is no checkpoint.
             settled: whether nothing can write any more, so that a fresh file is a whole one.
@@ -43,7 +45,8 @@ class Checkpoints:
         self._number += 1
         target = self._copies / str(self._number)
         try:
-            for name in before:
+            names = [name for name in before if mask(name.encode()) == name.encode()]
+            for name in names:
                 copy_masked(self._folder / name, target / name, mask=mask)
         except OSError:
             shutil.rmtree(target, ignore_errors=True)
@@ -53,7 +56,7 @@ class Checkpoints:
             return None
         shutil.rmtree(self._copies / str(self._number - 1), ignore_errors=True)
         self._last = before
-        return {name: target / name for name in before}
+        return {name: target / name for name in names}
 
 
 def _fingerprint(folder: Path) -> _Print:

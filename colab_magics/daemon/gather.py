@@ -134,6 +134,8 @@ def _store(
         size = path.lstat().st_size
         if not is_safe(name) or _surrogates(name):
             return _refused(name, size, "its name cannot stand in a repository")
+        if mask(name.encode()) != name.encode():
+            return _refused(name, size, "its name has a secret in it")
         if path.is_symlink() and not path.resolve(strict=True).is_relative_to(root.resolve()):
             return _refused(name, size, "it is a link to a file outside of its folder")
         known = path.stat()

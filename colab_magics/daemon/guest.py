@@ -125,6 +125,10 @@ class Guest:
         thread = getattr(getattr(self._shell, "kernel", None), "control_thread", None)
 
         def end() -> None:
+            try:
+                os.getcwd()
+            except OSError:
+                os.chdir("/")  # the cell removed its folder, and IPython asks where it is when it ends
             if thread is not None and thread.is_alive():
                 thread.stop()
                 thread.join(_THREAD_S)

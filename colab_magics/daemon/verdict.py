@@ -16,6 +16,7 @@ from colab_magics.jobs.state import TRANSITIONS, State, Verb
 
 _LIKELY_MEMORY = "the system's out-of-memory killer is the likely cause"
 _REASON_CHARS = 300
+_FULL_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,13 @@ def refuse_missing(verdict: Verdict, missing: Mapping[str, str]) -> Verdict:
     reason = f"{names} did not come back: {'; '.join(missing.values())}"
     failure = Failure("VariableError", reason)
     return Verdict(Verb.FAIL, one_line(reason), verdict.exit_code, failure, verdict.notes)
+
+
+def blame_disk(verdict: Verdict, *, free_bytes: int | None) -> Verdict:
+    """A failure on a full disk seldom says so: there was no room for the words."""
+    if verdict.verb is not Verb.FAIL or free_bytes is None or free_bytes > _FULL_BYTES:
+        return verdict
+    return replace(verdict, reason=f"{verdict.reason}; the machine's disk is full")
 
 
 def refuse(spec: JobSpec, attempt: int, why: Stop | str, *, worker: str) -> Outcome:

@@ -84,6 +84,14 @@ class Workspace:
         (self.scratch / MARK).write_text(token)
 
 
+def free_bytes(folder: Path) -> int | None:
+    """How much room is left on the disk of a folder; None where the folder is gone."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
+
+
 def end_left_over(scratch: Path) -> int:
     """End what an attempt left running whose daemon died; return how many processes that were."""
     try:

@@ -48,6 +48,7 @@ CONFIG = (
     "core.logAllRefUpdates=false",
     "color.ui=false",
     "advice.detachedHead=false",
+    "advice.fetchShowForcedUpdates=false",
     "protocol.version=2",
     # `ext::` runs a program that the address names.
     "protocol.allow=never",
