@@ -201,6 +201,20 @@ def test_a_variable_that_did_not_come_fails_the_job_and_keeps_the_rest(tmp_path:
     assert job.text() == "ran\n"
 
 
+def test_a_variable_that_is_too_large_says_what_helps_where_the_job_runs(tmp_path: Path) -> None:
+    limits = replace(LIMITS, variable_bytes=1000)
+    cell = make_job(tmp_path / "1", cell="x = 'a' * 2000", outputs=("x",), limits=limits).run()
+    assert cell.record.failure is not None
+    assert (
+        "over the limit of 0.001 MB for one variable: bring back a part of it" in cell.record.failure.message
+    )
+    assert "$COLAB_OUTPUT_DIR" in cell.record.failure.message
+    assert "%config" not in f"{cell.record.failure.message}{cell.reason}"
+    command = 'echo "[\\"$(seq 1 2000 | tr -d \\\\n)\\"]" > $COLAB_OUTPUT_DIR/x.json'
+    left = make_job(tmp_path / "2", command=command, outputs=("x",), limits=limits).run()
+    assert "over the limit of 0.001 MB for one variable: leave a part of it" in left.reason
+
+
 def test_inputs_are_variables_of_a_cell_and_files_of_a_command(tmp_path: Path) -> None:
     packed = pack("data", {"rows": [1, 2, 3]}, max_bytes=1000)
     path = tmp_path / "abc.json"

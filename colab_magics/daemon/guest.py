@@ -25,6 +25,10 @@ SAVED = "saved.json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _FLUSH_S = 0.05
 _THREAD_S = 1.0
+_WAY_OUT = (
+    "bring back a part of it, or write it to $COLAB_OUTPUT_DIR: a file that is too large to come back stays on "
+    "the daemon's machine under kept/"
+)
 _LEAVING = "To exit: use 'exit', 'quit', or Ctrl-D."
 
 
@@ -85,6 +89,7 @@ class Guest:
                     self._shell.user_ns[name],
                     allow_pickle=self._settings["allow_pickle"],
                     max_bytes=self._settings["variable_bytes"],
+                    way_out=_WAY_OUT,
                 )
                 path = self._folder / f"{name}{packed.suffix}"
                 path.write_bytes(packed.data)

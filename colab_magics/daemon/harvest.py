@@ -120,7 +120,10 @@ class Harvest:
             size = source.stat().st_size
             if size > self._limits.variable_bytes:
                 limit = self._limits.variable_bytes
-                self.missing[name] = f"{name} is {size / 1e6:.1f} MB, over the limit of {limit / 1e6:g} MB"
+                self.missing[name] = (
+                    f"{name} is {size / 1e6:.1f} MB, over the limit of {limit / 1e6:g} MB for one variable: "
+                    "leave a part of it"
+                )
                 return
             data = copy_masked(source, self._workspace.result / target, mask=self._masker.mask)
         except OSError as error:

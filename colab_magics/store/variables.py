@@ -78,7 +78,9 @@ def kind_of(file_name: str) -> Kind | None:
     return next((kind for kind, suffix in _SUFFIXES.items() if file_name.endswith(suffix)), None)
 
 
-def pack(name: str, value: object, *, allow_pickle: bool = False, max_bytes: int) -> Packed:
+def pack(
+    name: str, value: object, *, allow_pickle: bool = False, max_bytes: int, way_out: str = ""
+) -> Packed:
     """The variable in the format for its type. `value` is not changed.
 
     Args:
@@ -88,12 +90,13 @@ def pack(name: str, value: object, *, allow_pickle: bool = False, max_bytes: int
             the notebook) for what has no open format.
         max_bytes: the most bytes that the file may have. Where the size is known, it is checked before
             anything is copied.
+        way_out: what to do about a value that is too large; empty is what helps in a notebook.
 
     Raises:
         VariableError: the value has no exact open form, or is too large, or a library is missing.
     """
     try:
-        packed = _pack_openly(name, value, max_bytes)
+        packed = _pack_openly(name, value, max_bytes, way_out)
     except _TooLargeError as error:
         raise VariableError(str(error)) from None
     except VariableError as error:
@@ -102,7 +105,7 @@ def pack(name: str, value: object, *, allow_pickle: bool = False, max_bytes: int
                 f"{error}; to send {name} as a pickle, queue the job and sync with --pickle"
             ) from error
         packed = Packed(kind=Kind.PICKLE, data=_dump_pickle(name, value))
-    _check_size(name, len(packed.data), max_bytes)
+    _check_size(name, len(packed.data), max_bytes, way_out)
     return packed
 
 
@@ -138,37 +141,42 @@ class _TooLargeError(VariableError):
     """Apart from other VariableErrors because pickle is no way out of it."""
 
 
-def _pack_openly(name: str, value: object, max_bytes: int) -> Packed:
+def _pack_openly(name: str, value: object, max_bytes: int, way_out: str) -> Packed:
     if variable_tensors.is_array(value):
-        _check_size(name, value.nbytes, max_bytes)  # type: ignore[attr-defined]
+        _check_size(name, value.nbytes, max_bytes, way_out)  # type: ignore[attr-defined]
         return Packed(kind=Kind.NUMPY, data=_dump_npy(name, value))
     if variable_frames.is_frame(value):
-        _check_memory(name, variable_frames.memory_bytes(value), max_bytes)
+        _check_memory(name, variable_frames.memory_bytes(value), max_bytes, way_out)
         return Packed(kind=Kind.PARQUET, data=variable_frames.serialize(name, value))
     leaves = variable_tensors.Leaves(name)
     tree = variable_json.encode(value, place=name, leaf=leaves.add)
     if leaves.values:
-        _check_size(name, leaves.nbytes, max_bytes)
+        _check_size(name, leaves.nbytes, max_bytes, way_out)
         return Packed(kind=Kind.SAFETENSORS, data=variable_tensors.serialize(tree, leaves=leaves))
     return Packed(kind=Kind.JSON, data=variable_json.dumps(tree, place=name).encode())
 
 
-def _check_size(name: str, size_bytes: int, max_bytes: int) -> None:
+def _check_size(name: str, size_bytes: int, max_bytes: int, way_out: str) -> None:
     if size_bytes > max_bytes:
+        way_out = way_out or (
+            "send a part of it, or a file it can be made from, or raise the limit with "
+            f"%config ColabMagics.max_variable_mb = {-(-size_bytes // 1_000_000)}"
+        )
         raise _TooLargeError(
             f"{name} is {size_bytes / 1e6:.1f} MB, over the limit of {max_bytes / 1e6:g} MB for one "
-            f"variable: send a part of it, or a file it can be made from, or raise the limit with "
-            f"%config ColabMagics.max_variable_mb = {-(-size_bytes // 1_000_000)}"
+            f"variable: {way_out}"
         )
 
 
-def _check_memory(name: str, memory_bytes: int, max_bytes: int) -> None:
+def _check_memory(name: str, memory_bytes: int, max_bytes: int, way_out: str) -> None:
     """Parquet compresses: only a frame that cannot fit by any stretch is refused before it is written."""
     if memory_bytes > 50 * max_bytes:
+        way_out = way_out or (
+            "send a part of it, or raise the limit with %config ColabMagics.max_variable_mb"
+        )
         raise _TooLargeError(
             f"{name} takes {memory_bytes / 1e6:.1f} MB of memory, far over the limit of "
-            f"{max_bytes / 1e6:g} MB for one variable: send a part of it, or raise the limit with "
-            f"%config ColabMagics.max_variable_mb"
+            f"{max_bytes / 1e6:g} MB for one variable: {way_out}"
         )
 
 
