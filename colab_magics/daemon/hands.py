@@ -220,6 +220,7 @@ class Hands:
                 break
             except UnreachableError as error:
                 logger.warning("the code of %s cannot be fetched yet: %s", spec.job_id, error)
+                self._store.remove_checkout(folder / "code")
                 time.sleep(RETRY_S)
             except (ColabError, OSError) as error:
                 return refuse(spec, number, str(error), worker=self._home.worker)
