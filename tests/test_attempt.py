@@ -546,6 +546,23 @@ def test_a_running_cell_can_be_watched(tmp_path: Path) -> None:
     assert len(json.dumps(live.to_json())) < 100_000
 
 
+def test_a_checkpoint_over_the_limit_is_noted_once(tmp_path: Path) -> None:
+    command = "echo 123456789 > $COLAB_CHECKPOINT_DIR/step; touch up; while [ ! -e go ]; do sleep 0.02; done"
+    job = make_job(tmp_path, command=command, limits=replace(LIMITS, checkpoint_bytes=5))
+    with job.running():
+        try:
+            harness.wait_until((job.checkout / "up").exists, what="the job to write its checkpoint")
+            assert job.attempt.checkpoint() is None
+            assert job.attempt.checkpoint() is None
+        finally:
+            (job.checkout / "go").touch()
+    assert job.outcome is not None
+    notes = [note for note in job.outcome.record.notes if "checkpoint" in note]
+    assert notes == [
+        "checkpoints were not stored: 1e-05 MB is over the limit of 5e-06 MB for all files of one"
+    ]
+
+
 def test_checkpoints_are_seen_when_they_change_and_are_whole(tmp_path: Path) -> None:
     command = (
         "cat $COLAB_CHECKPOINT_DIR/step; echo 5 > $COLAB_CHECKPOINT_DIR/step;"

@@ -348,7 +348,7 @@ class Attempt:
             outputs=tuple(harvest.variables),
             artifacts=tuple(harvest.artifacts),
             log_bytes=log_bytes,
-            notes=(*verdict.notes, *harvest.notes),
+            notes=(*verdict.notes, *harvest.notes, *self._checkpoint_notes()),
         )
         return Outcome(
             verb=verdict.verb,
@@ -357,6 +357,10 @@ class Attempt:
             files=harvest.files,
             environment_text=packages,
         )
+
+    def _checkpoint_notes(self) -> tuple[str, ...]:
+        """What was too large for a checkpoint, said once however often it was tried."""
+        return self._checkpoints.notes(limit_bytes=self._limits.checkpoint_bytes)
 
     def _refusal(self, reason: str) -> Outcome:
         spec, number = self._assignment.spec, self._assignment.attempt

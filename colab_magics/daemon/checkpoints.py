@@ -24,6 +24,15 @@ class Checkpoints:
         self._folder, self._copies = folder, copies
         self._last: _Print = {}
         self._number = 0
+        self._refused_bytes = 0
+        """The most that the folder had when it was over the limit; 0 where it never was."""
+
+    def notes(self, *, limit_bytes: int) -> tuple[str, ...]:
+        """What the record should say of checkpoints that were over the limit."""
+        if not self._refused_bytes:
+            return ()
+        size, limit = f"{self._refused_bytes / 1e6:.3g} MB", f"{limit_bytes / 1e6:g} MB"
+        return (f"checkpoints were not stored: {size} is over the limit of {limit} for all files of one",)
 
     def changed(
         self, *, limit_bytes: int, mask: Callable[[bytes], bytes], settled: bool
@@ -37,7 +46,11 @@ class Checkpoints:
             settled: whether nothing can write any more, so that a fresh file is a whole one.
         """
         before = _fingerprint(self._folder)
-        if not before or before == self._last or sum(size for size, _, _ in before.values()) > limit_bytes:
+        if not before or before == self._last:
+            return None
+        size_bytes = sum(size for size, _, _ in before.values())
+        if size_bytes > limit_bytes:
+            self._refused_bytes = max(self._refused_bytes, size_bytes)
             return None
         newest_ns = max(changed_ns for _, changed_ns, _ in before.values())
         if not settled and time.time_ns() - newest_ns < QUIET_S * 1e9:
