@@ -20,6 +20,7 @@ def gather(tmp_path: Path, *patterns: str, limits: Limits | None = None) -> Gath
         patterns=patterns,
         into=tmp_path / "into",
         kept=tmp_path / "kept",
+        kept_as="kept/audio-1.2/",
         limits=limits or Limits(),
         mask=Masker(["secret-secret"]).mask,
     )
@@ -76,6 +77,9 @@ def test_what_is_too_large_is_noted_and_kept_on_the_machine(tmp_path: Path) -> N
     assert sorted(found.files) == ["b.bin"]
     assert len(found.notes) == 2
     assert "over the limit" in found.notes[0]
+    assert all(
+        note.endswith("; it stays in the daemon's folder under kept/audio-1.2/") for note in found.notes
+    )
     assert (tmp_path / "kept/a.bin").read_bytes() == b"a" * 100
     assert (tmp_path / "kept/c.bin").exists()
 

@@ -32,6 +32,7 @@ def gather_artifacts(
     patterns: Sequence[str],
     into: Path,
     kept: Path,
+    kept_as: str,
     limits: Limits,
     mask: Mask,
     but: frozenset[str] = frozenset(),
@@ -42,6 +43,7 @@ def gather_artifacts(
     only to files of the same folder.
 
     Args:
+        kept_as: where a person finds what is in `kept`, for the notes.
         but: paths in `output` that are taken elsewhere.
     """
     gathered = Gathered()
@@ -57,6 +59,7 @@ def gather_artifacts(
         for path in _matches(pattern, checkout, gathered.notes):
             candidates.setdefault(path.relative_to(checkout).as_posix(), (path, checkout))
     left = limits.artifacts_total_bytes
+    is_kept: set[str] = set()
     for name in sorted(candidates):
         path, root = candidates[name]
         stored = _store(
@@ -66,10 +69,12 @@ def gather_artifacts(
         if stored.stored:
             gathered.files[name] = into / name
             left -= stored.size_bytes
-        elif "limit" in stored.why_not:
-            _keep(path, kept / name)
+        elif "limit" in stored.why_not and _keep(path, kept / name):
+            is_kept.add(stored.path)
     refused = [each for each in gathered.stored if not each.stored]
-    gathered.notes.extend(f"{each.path} was not stored: {each.why_not}" for each in refused[:10])
+    for each in refused[:10]:
+        place = f"; it stays in the daemon's folder under {kept_as}" if each.path in is_kept else ""
+        gathered.notes.append(f"{each.path} was not stored: {each.why_not}{place}")
     if len(refused) > 10:
         gathered.notes.append(f"… and {len(refused) - 10} more files were not stored")
     return gathered
@@ -170,14 +175,16 @@ def _printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _keep(path: Path, target: Path) -> None:
+def _keep(path: Path, target: Path) -> bool:
+    """Move a file to where it stays; whether it did. A courtesy: the record says that it was not stored."""
     try:
         if path.is_symlink() or not is_safe(path.name):
-            return
+            return False
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(path, target)
     except OSError:
-        return  # a courtesy: the record says that the file was not stored
+        return False
+    return True
 
 
 def _mb(size_bytes: int) -> str:

@@ -26,8 +26,8 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _FLUSH_S = 0.05
 _THREAD_S = 1.0
 _WAY_OUT = (
-    "bring back a part of it, or write it to $COLAB_OUTPUT_DIR: a file that is too large to come back stays on "
-    "the daemon's machine under kept/"
+    "bring back a part of it, or write it to $COLAB_OUTPUT_DIR: a file that is too large to come back stays "
+    "on the daemon's machine under kept/"
 )
 _LEAVING = "To exit: use 'exit', 'quit', or Ctrl-D."
 

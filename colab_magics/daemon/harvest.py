@@ -99,6 +99,7 @@ class Harvest:
             patterns=self._assignment.spec.artifacts,
             into=self._workspace.result / ARTIFACTS,
             kept=self._workspace.kept,
+            kept_as=f"kept/{self._assignment.spec.job_id}.{self._assignment.attempt}/",
             limits=self._limits,
             mask=self._masker.mask,
             but=frozenset(self._taken),
