@@ -62,6 +62,21 @@ def test_memory_is_the_gpus_and_else_the_hosts() -> None:
     assert cells(a_job(summary=(("duration_s", "?"),)))[4:6] == ["", ""]
 
 
+@pytest.mark.parametrize(
+    ("size_bytes", "shown"),
+    [
+        (0, "0 kB"),
+        (12_300, "12 kB"),
+        (999_500, "1 MB"),
+        (3.5e6, "4 MB"),
+        (999.6e6, "1.00 GB"),
+        (15.8e9, "15.80 GB"),
+    ],
+)
+def test_memory_is_in_the_unit_that_fits(size_bytes: float, shown: str) -> None:
+    assert cells(a_job(summary=(("peak_host_bytes", size_bytes), ("duration_s", 1.0))))[5] == shown
+
+
 def test_what_has_not_ended_has_no_end_and_midnight_of_1970_is_one() -> None:
     assert cells(a_job(state=State.RUNNING, ended_at=None))[3] == ""
     assert cells(a_job(ended_at=0.0))[3] == "1970-01-01 00:00"

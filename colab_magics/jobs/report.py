@@ -52,8 +52,15 @@ def _row(state: JobState) -> str:
     return (
         f"| {_cell(state.name or state.job_id)} | {said} | {state.attempt} | {ended} "
         f"| {f'{duration:.1f} s' if isinstance(duration, int | float) else ''} "
-        f"| {f'{memory / 1e9:.2f} GB' if isinstance(memory, int | float) else ''} | {' '.join(links)} |\n"
+        f"| {_size(memory) if isinstance(memory, int | float) else ''} | {' '.join(links)} |\n"
     )
+
+
+def _size(size_bytes: float) -> str:
+    """In the unit of 1000 bytes, or of a power of it, that leaves a number under 1000."""
+    if size_bytes < 999_500:
+        return f"{size_bytes / 1e3:.0f} kB"
+    return f"{size_bytes / 1e6:.0f} MB" if size_bytes < 999.5e6 else f"{size_bytes / 1e9:.2f} GB"
 
 
 def _cell(text: str) -> str:
