@@ -164,6 +164,16 @@ def test_parameters_are_a_column_where_the_name_does_not_tell_them():
     assert "lr=0.001 opt=adam" in JobTable((row,)).html()
 
 
+def test_of_a_grids_parameters_only_those_that_the_name_does_not_tell_are_shown():
+    params = (("epochs", 3), ("lr", 0.1), ("fast", True))
+    row = JobRow(job_id="audio-12", name="audio lr=0.1 fast=true", state="queued", params=params)
+    text = JobTable((row,)).text()
+    assert "epochs=3" in text
+    assert text.count("lr=") == text.count("fast=") == 1
+    other = JobRow(job_id="audio-12", name="audio lr=0.15", state="queued", params=params[1:2])
+    assert "lr=0.1" in " ".join(check(JobTable((other,)).html()).words).replace("lr=0.15", "")
+
+
 def test_a_name_that_the_id_does_not_tell_is_a_column():
     row = JobRow(job_id="job-12", name="🎵", state="queued")
     assert "job-12  🎵" in JobTable((row,)).text()

@@ -9,6 +9,7 @@ from typing import Any
 
 from colab_magics.display import formats, markup
 from colab_magics.jobs import spec
+from colab_magics.jobs.grid import describe_params
 
 MAX_ROWS = 30
 TEXT_WIDTH = 100
@@ -158,13 +159,17 @@ def _says_name(row: JobRow) -> bool:
     return row.name.isascii() and row.job_id.startswith(spec.slug(row.name))
 
 
-def _says_params(row: JobRow) -> bool:
-    """Whether the name of a grid's job already tells its parameters."""
-    return all(f"{key}={formats.format_number(value)}" in row.name for key, value in row.params)
-
-
 def _params(row: JobRow) -> str:
-    return formats.one_line(" ".join(f"{key}={formats.format_number(value)}" for key, value in row.params))
+    """The parameters that the name does not tell; a grid's job has those of its axes in its name."""
+    told = f" {row.name} "
+    return formats.one_line(
+        " ".join(
+            f"{key}={formats.format_number(value)}"
+            for key, value in row.params
+            if f" {key}={formats.format_number(value)} " not in told
+            and f" {describe_params([(key, value)])} " not in told
+        )
+    )
 
 
 def _who(row: JobRow) -> str:
@@ -198,7 +203,7 @@ def _text_lines(rows: Sequence[JobRow], *, width: int) -> list[str]:
     columns = [
         ("job", [row.job_id for row in rows], False),
         ("name", ["" if _says_name(row) else formats.one_line(row.name) for row in rows], False),
-        ("parameters", ["" if _says_params(row) else _params(row) for row in rows], False),
+        ("parameters", [_params(row) for row in rows], False),
         ("state", [_state_text(row) for row in rows], False),
         ("progress", [_progress_text(row) for row in rows], False),
         ("time", [formats.format_duration(row.duration_s, short=True) for row in rows], True),
@@ -274,7 +279,7 @@ def _html_table(rows: Sequence[JobRow]) -> str:
 
 
 def _html_job(row: JobRow) -> str:
-    params = "" if _says_params(row) else f" {markup.escape(_params(row))}"
+    params = f" {markup.escape(_params(row))}" if _params(row) else ""
     return (
         f'<span style="font-weight:600">{markup.escape(formats.one_line(row.name))}</span>{params}<br>'
         f'<span style="{markup.MONOSPACE};font-size:11px;{markup.FAINT}">{markup.escape(row.job_id)}</span>'
