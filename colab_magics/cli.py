@@ -14,7 +14,7 @@ from typing import Any
 
 from colab_magics import commands, options
 from colab_magics.display.handles import LogView
-from colab_magics.display.tables import JobTable
+from colab_magics.display.tables import JobRow, JobTable
 from colab_magics.display.watching import Lines, Screen
 from colab_magics.errors import ColabError, UsageError
 from colab_magics.handles import JobHandle
@@ -166,7 +166,7 @@ def _told(result: Any) -> Any:
     """A result as JSON's values."""
     match result:
         case JobTable():
-            return [asdict(row) for row in result.rows]
+            return [_told_row(row) for row in result.rows]
         case JobHandle():
             return {
                 "id": result.job_id,
@@ -186,6 +186,12 @@ def _told(result: Any) -> Any:
             return {"notes": list(result.lines)}
         case _:
             return str(result)
+
+
+def _told_row(row: JobRow) -> dict[str, Any]:
+    """A row with the keys that a handle has: `id`, and `params` by name."""
+    told = asdict(row)
+    return {"id": told.pop("job_id"), **told, "params": dict(row.params)}
 
 
 if __name__ == "__main__":

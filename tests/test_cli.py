@@ -66,12 +66,13 @@ def test_a_cell_comes_from_a_file_or_from_standard_input(
 
 
 def test_json_is_all_that_is_on_standard_output(terminal: Terminal) -> None:
-    told = terminal.json("queue", "--command", "true", "--name", "audio")
+    told = terminal.json("queue", "--command", "true", "--name", "audio", "--param", "lr=0.1")
     assert isinstance(told, dict)
     assert (told["name"], told["state"]) == ("audio", "queued")
     rows = terminal.json("queue")
     assert isinstance(rows, list)
-    assert rows[0]["job_id"] == told["id"]
+    assert rows[0]["id"] == told["id"]
+    assert rows[0]["params"] == told["params"] == {"lr": 0.1}
     terminal.worker.succeed(told["id"], outputs=[text_output("hello\n")], log="hello\n")
     synced = terminal.json("sync")
     assert isinstance(synced, dict)
