@@ -138,7 +138,7 @@ class JobHandle:
         """What it has printed: all of it once it is done, the end of it while it runs."""
         tail = live_of(self._job, self._queue.store.view().lives).get("log_tail")
         text = str(tail) if tail is not None else read_log(self._queue.store, self.job_id)
-        return LogView(job_id=self.job_id, text=text)
+        return LogView(job_id=self.job_id, text=text, is_done=self.is_done)
 
     def result(self, *, allow_pickle: bool = False) -> dict[str, object]:
         """The variables that it brought back, by name.

@@ -81,6 +81,16 @@ def test_json_is_all_that_is_on_standard_output(terminal: Terminal) -> None:
     assert terminal.json("queue", "logs", "audio") == {"id": told["id"], "log": "hello\n"}
 
 
+def test_the_empty_log_of_a_job_that_is_done_stays_empty(terminal: Terminal) -> None:
+    told = terminal.json("queue", "--command", "true", "--name", "audio")
+    assert isinstance(told, dict)
+    assert terminal.run("queue", "logs", "audio") == 0
+    assert terminal.out == f"{told['id']} has not printed anything yet\n"
+    terminal.worker.succeed(told["id"])
+    assert terminal.run("queue", "logs", "audio") == 0
+    assert terminal.out == f"{told['id']} printed nothing\n"
+
+
 def test_the_verbs_take_any_beginning_of_an_id(terminal: Terminal) -> None:
     told = terminal.json("queue", "--command", "true", "--name", "audio")
     assert isinstance(told, dict)

@@ -56,13 +56,15 @@ class JobCard:
 class LogView:
     """A job's log that displays itself, its colours kept in a notebook.
 
-    `omitted_bytes` is how much of it is missing before `text`; `where` is the file that has all of it.
+    `omitted_bytes` is how much of it is missing before `text`; `where` is the file that has all of it;
+    `is_done` whether nothing can come any more.
     """
 
     job_id: str
     text: str
     omitted_bytes: int = 0
     where: str = ""
+    is_done: bool = False
 
     def __str__(self) -> str:
         return "\n".join([*self._head(), ansi.strip_ansi(self.text)]).rstrip("\n")
@@ -76,7 +78,7 @@ class LogView:
 
     def _head(self) -> list[str]:
         if not self.text and not self.omitted_bytes:
-            return [f"{self.job_id} has not printed anything yet"]
+            return [f"{self.job_id} {'printed nothing' if self.is_done else 'has not printed anything yet'}"]
         if not self.omitted_bytes:
             return []
         place = f"; all of it is in {self.where}" if self.where else ""
