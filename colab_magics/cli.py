@@ -6,6 +6,7 @@ import argparse
 import gc
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -36,7 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(ended.code or 0)
     gc.set_threshold(GARBAGE)
     try:
-        return int(arguments.run(arguments))
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()  # here, where it is known what to do when nobody reads it any more
+    except BrokenPipeError:
+        _close_output()
+        return FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -45,6 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"jupyter colab {arguments.verb_name}: {error}", file=sys.stderr)
         return USAGE if isinstance(error, UsageError) else FAILED
+    return code
+
+
+def _close_output() -> None:
+    """Let what is left for `| head` go nowhere, or the interpreter complains about it when it ends.
+
+    Source: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -183,6 +185,19 @@ def test_an_interrupt_ends_with_130(terminal: Terminal, monkeypatch: pytest.Monk
     monkeypatch.setattr("colab_magics.commands.run_sync", interrupt)
     assert terminal.run("sync") == 130
     assert terminal.err == "interrupted\n"
+
+
+def test_a_reader_that_leaves_early_ends_it_quietly(terminal: Terminal) -> None:
+    terminal.run("queue", "--command", "true", "--grid", "x=0:30")
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = [sys.executable, "-m", "colab_magics.cli", "queue", "--json"]
+        environment = {**os.environ, "PYTHONPATH": str(harness.ROOT)}
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment, check=False)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_it_is_a_subcommand_of_jupyter(project: Path) -> None:
