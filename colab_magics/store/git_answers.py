@@ -79,8 +79,10 @@ _EPILOGUE = re.compile(
     r"hung up|could not read from remote repository|make sure you have the correct access|repository exists",
     re.IGNORECASE,
 )
+# A lock that was made and cannot be written to: git does not say why, and nothing else is known to be.
 _DISK_FULL = re.compile(
-    r"no space left on device|out of disk ?space|disk quota exceeded|disk full", re.IGNORECASE
+    r"no space left on device|out of disk ?space|disk quota exceeded|disk full|couldn't write '.*\.lock'",
+    re.IGNORECASE,
 )
 _STATUS = re.compile(r"^(?P<flag>[ +\-*!=])\t(?P<refs>[^\t]*)\t(?P<summary>.*)$")
 _REASON = re.compile(r"\((?P<reason>.*)\)\s*$")
