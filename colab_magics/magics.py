@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,7 +83,9 @@ def _parse(magics: ColabMagics, name: str, line: str) -> argparse.Namespace | Li
     except ValueError as error:
         raise UsageError(f"the line does not end its quotes: {line.strip()!r} ({error})") from error
     if "--help" in words or "-h" in words:
-        return Lines(tuple(parser.format_help().splitlines()))
+        # IPython begins with `::`, for reStructuredText: its usage is a block there.
+        text = textwrap.dedent(parser.format_help().removeprefix("::").lstrip("\n"))
+        return Lines(tuple(text.strip().splitlines()))
     try:
         arguments: argparse.Namespace = parser.parse_intermixed_args(words)
     except IPythonUsageError as error:

@@ -214,6 +214,8 @@ def test_outside_a_repository_it_says_so(
 def test_help_is_shown_and_the_docstring_has_every_option(notebook: Notebook) -> None:
     notebook.run("%colab_queue --help")
     assert "--grid" in notebook.shown
+    assert "::" not in notebook.shown
+    assert notebook.run("%colab_sync --help").lines[0].strip().startswith("%colab_sync [--watch]")
     assert "--dry-run" in str(notebook.shell.find_line_magic("colab_queue").__doc__)
     assert "--no-vars" in str(notebook.shell.find_line_magic("colab_sync").__doc__)
 
