@@ -19,22 +19,34 @@ from colab_magics.display.watching import Lines
 from colab_magics.errors import ColabError, UsageError
 from colab_magics.settings import Settings
 
+_DEFAULTS = Settings()
+
 
 @magics_class
 class ColabMagics(Magics):
     """The queue in a notebook. `%config ColabMagics` shows what can be set; the environment has the rest."""
 
-    remote = Unicode(None, allow_none=True, help="the Git remote to queue to").tag(config=True)
-    branch = Unicode(None, allow_none=True, help="the branch that jobs are queued on").tag(config=True)
-    max_file_mb = Float(None, allow_none=True, help="the most that one file of the code may have").tag(
-        config=True
-    )
-    max_variable_mb = Float(None, allow_none=True, help="the most that one sent variable may have").tag(
-        config=True
-    )
-    watch_s = Float(None, allow_none=True, help="the shortest time between two looks, seconds").tag(
-        config=True
-    )
+    remote = Unicode(
+        None, allow_none=True, help="the Git remote to queue to; origin, or the only one, by default"
+    ).tag(config=True)
+    branch = Unicode(
+        None, allow_none=True, help=f"the branch that jobs are queued on; {_DEFAULTS.branch} by default"
+    ).tag(config=True)
+    max_file_mb = Float(
+        None,
+        allow_none=True,
+        help=f"the most that one file of the code may have, in MB; {_DEFAULTS.max_file_mb:g} by default",
+    ).tag(config=True)
+    max_variable_mb = Float(
+        None,
+        allow_none=True,
+        help=f"the most that one sent variable may have, in MB; {_DEFAULTS.max_variable_mb:g} by default",
+    ).tag(config=True)
+    watch_s = Float(
+        None,
+        allow_none=True,
+        help=f"the shortest time between two looks, in seconds; {_DEFAULTS.watch_s:g} by default",
+    ).tag(config=True)
 
     def __init__(self, shell: Any = None, **more: Any) -> None:
         """Called by IPython."""

@@ -230,6 +230,12 @@ def test_config_beats_the_environment(notebook: Notebook, monkeypatch: pytest.Mo
     assert "over the limit" in str(notebook.fail("%%colab_queue --in x\nx"))
 
 
+def test_config_shows_units_and_defaults(notebook: Notebook) -> None:
+    notebook.run("%config ColabMagics")
+    assert "the most that one sent variable may have, in MB; 20 by default" in notebook.shown
+    assert "the shortest time between two looks, in seconds; 1 by default" in notebook.shown
+
+
 def test_what_the_magics_define_is_all_in_the_desk() -> None:
     """About 15 lines each, and nothing that decides: the magics are an edge."""
     tree = ast.parse((harness.ROOT / "colab_magics/magics.py").read_text())
