@@ -190,13 +190,11 @@ def test_a_daemon_that_may_only_read_says_so_and_ends_with_1(server, lab, start)
 
 def test_a_server_that_goes_away_while_a_job_runs_loses_nothing(server, lab, start, tmp_path) -> None:  # type: ignore[no-untyped-def]
     queue = daemons.open_project(lab)
-    go, ended = tmp_path / "go", tmp_path / "ended"
-    queue.submit(
-        queue.command("a", f"until [ -e {go} ]; do sleep 0.05; done; echo done; touch {ended}", retries=0),
-        queue.command("b", "echo next"),
-    )
+    begun, go, ended = tmp_path / "begun", tmp_path / "go", tmp_path / "ended"
+    wait = f"touch {begun}; until [ -e {go} ]; do sleep 0.05; done; echo done; touch {ended}"
+    queue.submit(queue.command("a", wait, retries=0), queue.command("b", "echo next"))
     daemon = start(with_user(server.url("lab")))
-    queue.wait_for("a", State.RUNNING)
+    harness.wait_until(begun.exists, what="the job to run, its code fetched")
 
     server.stop()
     go.touch()
