@@ -12,6 +12,7 @@ from typing import Any
 from colab_magics import options, queue, sync
 from colab_magics.display.attempts import describe_record
 from colab_magics.display.formats import format_count
+from colab_magics.display.hints import typed
 from colab_magics.display.live import Renderable
 from colab_magics.display.watching import Lines, Screen
 from colab_magics.errors import JobFailedError, UnreachableError, UsageError
@@ -56,7 +57,8 @@ class Desk:
         if arguments.local:
             local = local_queue(repository)
             if local is None:
-                raise UsageError("nothing was queued on this machine yet: %%colab_queue --local does")
+                does = "%%colab_queue" if self.namespace is not None else typed("queue", magics=False)
+                raise UsageError(f"nothing was queued on this machine yet: {does} --local does")
             found = [local]
         elif arguments.remote:
             found = [remote_queue(repository, wanted, branch=self.settings.branch)]
@@ -106,7 +108,8 @@ def run_queue(desk: Desk, arguments: argparse.Namespace, cell: str | None) -> Re
     options.check_verb(arguments)
     if cell is not None and arguments.verb:
         raise UsageError(
-            f"{arguments.verb} takes no cell: write it as a line, %colab_queue {arguments.verb} …"
+            f"{arguments.verb} takes no cell: write it as a line, "
+            f"{typed('queue', magics=desk.namespace is not None)} {arguments.verb} …"
         )
     if cell is None and arguments.command is None:
         return _run_verb(desk, arguments)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from colab_magics.display.handles import JobCard, LogView
+from colab_magics.display.hints import in_ipython, typed
 from colab_magics.display.outputs import publish, to_publish, to_text
 from colab_magics.display.rows import WAITING, live_of
 from colab_magics.errors import JobFailedError, UsageError
@@ -173,7 +174,7 @@ class JobHandle:
             state=self.state,
             commit=self.commit,
             notes=(*self._notes, *([reason] if reason else [])),
-            next_step=next_step(self.state, is_wanted=self._job.wanted),
+            next_step=next_step(self.state, is_wanted=self._job.wanted, job_id=self.job_id),
         )
 
 
@@ -253,15 +254,18 @@ def told_wish(wish: str, receipt: Receipt) -> str:
     return f"asked {wish}, which waits on this machine for the next command: {receipt.reason}"
 
 
-def next_step(state: str, *, is_wanted: bool) -> str:
+def next_step(state: str, *, is_wanted: bool, job_id: str) -> str:
     if not is_wanted:
         return ""
     match state:
         case "waiting":
-            return "%colab_sync sends it as soon as the remote can be reached"
+            return f"{typed('sync')} sends it as soon as the remote can be reached"
         case "queued" | "running":
-            return "%colab_sync brings its results; --watch shows how it goes"
+            return f"{typed('sync')} brings its results; --watch shows how it goes"
         case "succeeded":
-            return "%colab_sync brings its results"
-        case _:
+            return f"{typed('sync')} brings its results"
+        case _ if in_ipython():
             return ".logs() shows what it printed, .retry() queues it again"
+        case _:
+            queue = typed("queue")
+            return f"{queue} logs {job_id} shows what it printed, {queue} retry {job_id} queues it again"

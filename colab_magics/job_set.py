@@ -123,5 +123,7 @@ class JobSet(Sequence[JobHandle]):
                 self._handles, job_rows(view, [handle._job for handle in self._handles]), strict=True
             )
         ]
-        step = "" if self.is_done else next_step(self._handles[0].state, is_wanted=True)
+        # What is done says nothing of what the others need.
+        open_one = next((handle for handle in self._handles if not handle.is_done), None)
+        step = next_step(open_one.state, is_wanted=True, job_id=open_one.job_id) if open_one else ""
         return JobTable(tuple(rows), notes=self._notes, footer=step)

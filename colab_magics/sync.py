@@ -12,6 +12,7 @@ from typing import Any
 from colab_magics import arrivals
 from colab_magics.arrivals import Arrival, Delivery
 from colab_magics.display.formats import format_count
+from colab_magics.display.hints import typed
 from colab_magics.display.rows import WAITING, job_rows, live_of
 from colab_magics.display.tables import JobRow, JobTable, count_states
 from colab_magics.display.watching import Lines, Screen, Watched
@@ -112,6 +113,7 @@ class Sync:
         self._clock, self._now, self._sleep = clock, now, sleep
         names = namespace if options.variables else None
         self._delivery = Delivery(work_tree, options.into, names, options.allow_pickle)
+        self._typed = typed("sync", magics=namespace is not None)
         self._report = SyncReport()
         self._signs: dict[str, Sign] = {}
         self._told_of: dict[str, str] = {}  # a grid's variable is told of once, as it stands in the end
@@ -158,7 +160,7 @@ class Sync:
                 self._sleep(pause)
         except KeyboardInterrupt:
             self._report.lines.append(
-                "stopped watching; the jobs go on, and %colab_sync brings what they leave"
+                f"stopped watching; the jobs go on, and {self._typed} brings what they leave"
             )
         self._screen.close()
         return self._finish(looks)
@@ -194,7 +196,7 @@ class Sync:
         home: list[tuple[Look, Job]] = list(fresh[:-MAX_BROUGHT])
         if home:
             self._report.lines.append(
-                f"{format_count(len(home), 'older result')} not brought: %colab_sync NAME brings one"
+                f"{format_count(len(home), 'older result')} not brought: {self._typed} NAME brings one"
             )
         of_grids: list[tuple[Look, Job]] = []
         try:

@@ -122,6 +122,18 @@ def test_what_failed_is_queued_again_once(terminal: Terminal) -> None:
     assert len(terminal.worker._store.refresh().jobs) == 2
 
 
+def test_hints_are_commands_of_a_terminal(terminal: Terminal) -> None:
+    told = terminal.json("queue", "--command", "false", "--name", "audio")
+    assert isinstance(told, dict)
+    terminal.run("queue", "show", "audio")
+    assert "jupyter colab sync brings its results" in terminal.out
+    terminal.worker.fail(told["id"], error=ValueError("no"))
+    terminal.run("queue", "show", "audio")
+    assert f"jupyter colab queue logs {told['id']} shows what it printed" in terminal.out
+    terminal.run("queue", "show", "audio", "--local")
+    assert "jupyter colab queue --local does" in terminal.err
+
+
 def test_sync_prints_text_and_writes_files(terminal: Terminal, project: Path) -> None:
     terminal.run("queue", "--command", "true", "--name", "audio", "--out", "acc")
     job_id = terminal.worker._store.refresh().jobs[0].job_id

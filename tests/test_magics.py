@@ -112,6 +112,11 @@ def test_a_grid_goes_there_and_comes_back(notebook: Notebook) -> None:
     assert str(notebook.run("%colab_sync")) == "Nothing new: 2 succeeded"
 
 
+def test_hints_are_magics_in_a_notebook(notebook: Notebook) -> None:
+    assert "No jobs yet. Put %%colab_queue" in str(notebook.run("%colab_queue"))
+    assert "%colab_sync brings its results" in str(notebook.run("%%colab_queue\nx = 1"))
+
+
 def test_the_line_alone_is_the_table(notebook: Notebook) -> None:
     notebook.run("%colab_queue")
     assert "No jobs yet" in notebook.shown

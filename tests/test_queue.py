@@ -249,7 +249,7 @@ def test_without_a_network_a_job_waits_and_says_so_and_goes_with_the_next_comman
     handle = client.submit(name="audio")
     assert handle.state == "waiting"
     assert "waits on this machine" in str(handle)
-    assert "%colab_sync sends it" in str(handle)
+    assert "jupyter colab sync sends it" in str(handle)
     (tmp_path / "away.git").rename(client.remote)
     harness.git(client.project, "remote", "set-url", "origin", client.remote.as_uri())
     assert handle.refresh().state == "queued"
@@ -301,7 +301,7 @@ def test_the_result_of_a_failed_job_raises_with_its_traceback(client: Client) ->
         JobFailedError, match=r"^audio \(.*\) failed: ValueError: bad shape\nTraceback of ValueError"
     ):
         handle.result()
-    assert ".retry() queues it again" in str(handle)
+    assert f"jupyter colab queue retry {handle.job_id}" in str(handle)
 
 
 def test_a_job_can_be_cancelled(client: Client) -> None:

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from colab_magics.display import formats, markup
-from colab_magics.display.tables import NO_JOBS, JobRow, JobTable, Progress, count_states, select
+from colab_magics.display.tables import (
+    NO_JOBS,
+    NO_JOBS_IN_TERMINAL,
+    JobRow,
+    JobTable,
+    Progress,
+    count_states,
+    select,
+)
 from colab_magics.jobs.state import FINAL, State
 
 
@@ -180,7 +188,7 @@ def test_a_name_that_the_id_does_not_tell_is_a_column():
 
 
 def test_an_empty_table_says_what_to_do_next():
-    assert str(JobTable(())) == NO_JOBS
+    assert str(JobTable(())) == NO_JOBS_IN_TERMINAL
     assert JobTable((), notes=("Nothing new since 12:00.",)).text() == "Nothing new since 12:00."
     assert NO_JOBS in " ".join(check(JobTable(()).html()).words)
 

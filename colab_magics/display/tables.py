@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from colab_magics.display import formats, markup
+from colab_magics.display.hints import in_ipython
 from colab_magics.jobs import spec
 from colab_magics.jobs.grid import describe_params
 
 MAX_ROWS = 30
 TEXT_WIDTH = 100
 FINISHED = frozenset({"succeeded", "failed", "timed_out", "cancelled", "lost"})
+NO_JOBS_IN_TERMINAL = (
+    "No jobs yet. jupyter colab queue --command LINE queues one, then jupyter colab sync shows how it goes."
+)
 NO_JOBS = "No jobs yet. Put %%colab_queue on top of a cell to queue it, then %colab_sync to see how it goes."
 
 _TEXT_BAR_WIDTH = 6
@@ -60,7 +64,7 @@ class JobRow:
     peak_gpu_bytes: int | None = None
     worker: str = ""
     machine: str = ""
-    params: tuple[tuple[str, object], ...] = ()
+    params: tuple[tuple[str, spec.Json], ...] = ()
     reason: str = ""
     queued_at_s: float | None = None
     store: str = ""
@@ -89,7 +93,8 @@ class JobTable:
         """Plain text, at most `width` columns wide."""
         lines = [formats.ellipsis(formats.one_line(self.title), width=width)] if self.title else []
         if not self.rows:
-            return "\n".join([*lines, NO_JOBS if not self.notes else "", *self.notes, self.footer]).strip(
+            no_jobs = NO_JOBS if in_ipython() else NO_JOBS_IN_TERMINAL
+            return "\n".join([*lines, no_jobs if not self.notes else "", *self.notes, self.footer]).strip(
                 "\n"
             )
         shown = select(self.rows)
