@@ -14,6 +14,7 @@ from colab_magics.display.attempts import describe_record
 from colab_magics.display.formats import format_count
 from colab_magics.display.hints import typed
 from colab_magics.display.live import Renderable
+from colab_magics.display.rows import silent_workers, told_silence
 from colab_magics.display.watching import Lines, Screen
 from colab_magics.errors import JobFailedError, UnreachableError, UsageError
 from colab_magics.handles import JobHandle, has_failed, requeue
@@ -169,6 +170,9 @@ def _run_verb(desk: Desk, arguments: argparse.Namespace) -> Renderable:
         looks.append((each, view))
         notes += [note] if note else []
     if arguments.verb is None:
+        for _, view in looks if not notes else []:
+            silent = silent_workers(view, now=time.time())
+            notes += [told_silence(worker, silent_s) for worker, silent_s in silent.items()]
         return queue.table(looks, notes=notes)
     if arguments.failed:
         repeated = {job.spec.retry_of for _, view in looks for job in view.jobs if job.spec}

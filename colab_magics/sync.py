@@ -13,7 +13,7 @@ from colab_magics import arrivals
 from colab_magics.arrivals import Arrival, Delivery
 from colab_magics.display.formats import format_count
 from colab_magics.display.hints import typed
-from colab_magics.display.rows import WAITING, job_rows, live_of
+from colab_magics.display.rows import WAITING, job_rows, live_of, silent_workers, told_silence
 from colab_magics.display.tables import JobRow, JobTable, count_states
 from colab_magics.display.watching import Lines, Screen, Watched
 from colab_magics.errors import StoreError, UnreachableError
@@ -246,7 +246,7 @@ class Sync:
             )
         ]
         hidden = len(asked) - len(shown)
-        notes = [*_told(looks, now=self._now()), *(self._vanished(looks) if is_watching else [])]
+        notes = [*_told(looks, now=self._now()), *self._silent(looks, is_watching=is_watching)]
         if hidden:
             notes.insert(0, f"{format_count(hidden, 'older job')} not shown: --all shows them")
         tails = [
@@ -259,21 +259,27 @@ class Sync:
     def _label(self, look: Look) -> str:
         return look.queue.label if len(self._queues) > 1 else ""
 
-    def _vanished(self, looks: Sequence[Look]) -> list[str]:
-        """Workers that hold jobs and were not heard of while this watched."""
+    def _silent(self, looks: Sequence[Look], *, is_watching: bool) -> list[str]:
+        """Workers that hold jobs and are not heard of: by their clock, and while this watches by its own."""
+        silent: dict[str, float | None] = {}
+        for look in looks:
+            if not look.note:  # what was known last tells nothing of what became of it
+                silent |= silent_workers(look.view, now=self._now())
+        if is_watching:
+            silent = self._unchanged(looks) | silent
+        return [told_silence(worker, silent[worker]) for worker in sorted(silent)]
+
+    def _unchanged(self, looks: Sequence[Look]) -> dict[str, float | None]:
+        """Workers that hold jobs and whose sign of life did not change while this watched."""
         prints = {worker: str(live.counter) for look in looks for worker, live in look.view.lives.items()}
         self._signs = observe(self._signs, prints, now=self._clock())
         holding = {
             job.state.worker for look in looks for job in look.view.jobs if job.state.state is State.RUNNING
         }
-        said = []
-        for worker in sorted(holding):
-            sign = self._signs.get(worker)
-            silent_s = self._clock() - sign.seen_at if sign else None
-            if silent_s is None or silent_s > VANISHED_S:
-                since = "has gone" if silent_s is None else f"was not heard of for {silent_s / 60:.0f} min"
-                said.append(f"the worker {worker} {since}: another one takes its jobs over")
-        return said
+        known = {
+            worker: self._clock() - self._signs[worker].seen_at for worker in holding & self._signs.keys()
+        }
+        return {worker: silent_s for worker, silent_s in known.items() if silent_s > VANISHED_S}
 
     def _nothing_new(self, looks: Sequence[Look]) -> SyncReport:
         counts = _counts(looks)

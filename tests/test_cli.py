@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import harness
@@ -81,6 +82,15 @@ def test_json_is_all_that_is_on_standard_output(terminal: Terminal) -> None:
     assert synced["jobs"] == [told["id"]]
     assert "hello" in terminal.err
     assert terminal.json("queue", "logs", "audio") == {"id": told["id"], "log": "hello\n"}
+
+
+def test_the_table_tells_of_a_worker_that_is_silent(terminal: Terminal) -> None:
+    told = terminal.json("queue", "--command", "true", "--name", "audio")
+    assert isinstance(told, dict)
+    terminal.worker.lease(told["id"])
+    terminal.worker.show({told["id"]: {}}, at=time.time() - 720)
+    assert terminal.run("queue") == 0
+    assert "the worker worker-1 was last heard of 12 min ago" in terminal.out
 
 
 def test_the_empty_log_of_a_job_that_is_done_stays_empty(terminal: Terminal) -> None:

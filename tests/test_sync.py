@@ -438,7 +438,17 @@ def test_a_worker_that_falls_silent_under_a_job_is_told(place: Place) -> None:
 
     place.during_sleep = [later, _interrupt]
     _, shown = place.watch()
-    assert "the worker worker-1 was not heard of for 2 min: another one takes its jobs over" in shown
+    assert "the worker worker-1 was last heard of 2 min ago: another one takes its jobs over" in shown
+
+
+def test_one_look_tells_of_a_worker_that_is_silent_or_gone(place: Place) -> None:
+    place.submit("base-1")
+    place.worker.lease("base-1")
+    assert "the worker worker-1 has gone" in place.sync()[1]
+    place.worker.show({"base-1": {}}, at=NOW - 170)
+    assert "the worker" not in place.sync()[1]
+    place.worker.show({"base-1": {}}, at=NOW - 720)
+    assert "the worker worker-1 was last heard of 12 min ago: another one takes" in place.sync()[1]
 
 
 def test_a_worker_that_left_under_a_job_is_told(place: Place) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from colab_magics.display.formats import format_duration
 from colab_magics.display.tables import JobRow, Progress
 from colab_magics.jobs.codec import Live
 from colab_magics.jobs.plan import Job
 from colab_magics.jobs.spec import Json
 from colab_magics.jobs.state import State
 from colab_magics.store.base import View
+
+SILENT_S = 180.0
+"""A worker that was not heard of for so long is told of: after this time others take its jobs over."""
 
 WAITING = "waiting"
 """The state, in the table, of a job that no remote has yet."""
@@ -20,6 +24,32 @@ def job_rows(view: View, jobs: Sequence[Job] | None = None, *, label: str = "") 
     waiting = frozenset(view.waiting)
     shown = view.jobs if jobs is None else jobs
     return tuple(job_row(job, view.lives, is_waiting=job.job_id in waiting, label=label) for job in shown)
+
+
+def silent_workers(view: View, *, now: float) -> dict[str, float | None]:
+    """The workers that hold jobs and are silent → seconds since they were heard of; None: their sign is gone.
+
+    By the worker's own clock and this one's: good enough to tell a person, and nothing is decided by it.
+
+    Args:
+        view: one look.
+        now: Unix seconds.
+    """
+    holding = {job.state.worker for job in view.jobs if job.state.state is State.RUNNING}
+    silent: dict[str, float | None] = {}
+    for worker in sorted(holding):
+        live = view.lives.get(worker)
+        if live is None or now - live.at > SILENT_S:
+            silent[worker] = None if live is None else now - live.at
+    return silent
+
+
+def told_silence(worker: str, silent_s: float | None) -> str:
+    """What a person is told of a worker that is silent for so long; None: its sign of life is gone."""
+    if silent_s is None:
+        return f"the worker {worker} has gone: another one takes its jobs over"
+    ago = f"{silent_s / 60:.0f} min" if silent_s < 3570 else format_duration(silent_s)
+    return f"the worker {worker} was last heard of {ago} ago: another one takes its jobs over"
 
 
 def job_row(job: Job, lives: Mapping[str, Live], *, is_waiting: bool, label: str = "") -> JobRow:
