@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from colab_magics.display.formats import format_duration
+from colab_magics.display.formats import format_bytes, format_duration
 from colab_magics.display.rows import job_row
 from colab_magics.display.watching import Heading
 from colab_magics.errors import ColabError, CorruptError
@@ -17,9 +17,16 @@ from colab_magics.jobs.state import State
 from colab_magics.store import grids
 from colab_magics.store.base import View
 from colab_magics.store.locate import Queue
-from colab_magics.store.results import Variables, read_log, read_outputs, read_record, read_variables
+from colab_magics.store.results import (
+    Variables,
+    read_log,
+    read_outputs,
+    read_packed,
+    read_record,
+    read_variables,
+)
 from colab_magics.store.results_folder import Landed, Landing, deliver_files, prepare_folder
-from colab_magics.store.variables import is_scalar
+from colab_magics.store.variables import Kind, is_scalar
 
 MAX_SHOWN = 50
 """Jobs whose outputs one sync shows: more plots than that make a notebook that nobody scrolls through."""
@@ -100,6 +107,17 @@ class Delivery:
                 grids_done.add(batch.batch_id)
                 self._assign_grid(assigned, queue, grids.same_grid(view.jobs, job.spec))
         return assigned
+
+    def describe(self, queue: Queue, job: Job) -> list[str]:
+        """A line for each variable that came back, for who has no notebook that it could be set in."""
+        told = []
+        for name, packed in read_packed(queue.store, job.job_id).items():
+            shown = f" ({packed.kind}, {format_bytes(len(packed.data))})"
+            if packed.kind is Kind.JSON:
+                found = read_variables(queue.store, job.job_id, allow_pickle=False, only=[name]).values
+                shown = short if (short := _scalar(found.get(name))) else shown
+            told.append(f"{name}{shown} from {job.name}")
+        return told
 
     def _assign_grid(self, assigned: Assigned, queue: Queue, jobs: Sequence[Job]) -> None:
         points, refused = grids.read_points(
@@ -187,9 +205,14 @@ def _relative(path: Path, work_tree: Path) -> str:
     return path.relative_to(work_tree).as_posix() if path.is_relative_to(work_tree) else str(path)
 
 
+def _scalar(value: object) -> str:
+    """` = 0.97` for what fits in a line, else empty."""
+    return f" = {value!r}" if is_scalar(value) and len(repr(value)) <= 40 else ""
+
+
 def _shown(value: object) -> str:
     """` = 0.97` for what fits in a line, else its type."""
-    if is_scalar(value) and len(repr(value)) <= 40:
-        return f" = {value!r}"
+    if short := _scalar(value):
+        return short
     length = getattr(value, "shape", None)
     return f" ({type(value).__name__}{f' {tuple(length)}' if isinstance(length, tuple) else ''})"

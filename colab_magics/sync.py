@@ -112,10 +112,13 @@ class Sync:
         self._queues, self._options, self._awaited, self._screen = queues, options, awaited, screen
         self._clock, self._now, self._sleep = clock, now, sleep
         names = namespace if options.variables else None
+        self._describes = namespace is None and options.variables and options.into is None
+        """Whether variables are only told of: a terminal has none, and they are not wanted as files."""
         self._delivery = Delivery(work_tree, options.into, names, options.allow_pickle)
         self._typed = typed("sync", magics=namespace is not None)
         self._report = SyncReport()
         self._signs: dict[str, Sign] = {}
+        self._described: list[str] = []
         self._told_of: dict[str, str] = {}  # a grid's variable is told of once, as it stands in the end
 
     def once(self) -> SyncReport:
@@ -202,6 +205,8 @@ class Sync:
         try:
             for look, job in fresh[-MAX_BROUGHT:]:
                 self._tell(self._delivery.bring(look.queue, job))
+                if self._describes and len(self._report.jobs) < arrivals.MAX_SHOWN:
+                    self._described += self._delivery.describe(look.queue, job)
                 self._report.jobs.append(job.job_id)
                 if job.state.state is not State.SUCCEEDED:
                     self._report.failed.append(job.job_id)
@@ -291,7 +296,9 @@ class Sync:
         return self._report
 
     def _finish(self, looks: Sequence[Look]) -> SyncReport:
-        self._report.lines += self._told_of.values()
+        self._report.lines += [*self._told_of.values(), *self._described]
+        if self._described:
+            self._report.lines.append(f"{self._typed} NAME --into DIR writes variables as files")
         if self._report.files:
             folder = self._options.into or FOLDER
             self._report.lines.append(f"{format_count(len(self._report.files), 'file')} in {folder}")

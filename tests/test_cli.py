@@ -144,6 +144,19 @@ def test_hints_are_commands_of_a_terminal(terminal: Terminal) -> None:
     assert "jupyter colab queue --local does" in terminal.err
 
 
+def test_variables_are_told_of_where_there_is_no_notebook_for_them(terminal: Terminal) -> None:
+    terminal.run("queue", "--command", "true", "--name", "audio", "--out", "acc,path")
+    job_id = terminal.worker._store.refresh().jobs[0].job_id
+    terminal.worker.succeed(job_id, variables={"acc": 0.97, "path": [0.1, 0.2]})
+    assert terminal.run("sync") == 0
+    assert "acc = 0.97 from audio\npath (json, 10 B) from audio\n" in terminal.out
+    assert "jupyter colab sync NAME --into DIR writes variables as files" in terminal.out
+    assert terminal.run("sync", "audio", "--no-vars") == 0
+    assert "acc" not in terminal.out
+    assert terminal.run("sync", "audio", "--into", "results") == 0
+    assert "acc = " not in terminal.out
+
+
 def test_sync_prints_text_and_writes_files(terminal: Terminal, project: Path) -> None:
     terminal.run("queue", "--command", "true", "--name", "audio", "--out", "acc")
     job_id = terminal.worker._store.refresh().jobs[0].job_id

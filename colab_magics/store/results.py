@@ -37,6 +37,16 @@ def variable_names(store: Store, job_id: str) -> list[str]:
     return sorted(_variable_files(store, job_id))
 
 
+def read_packed(store: Store, job_id: str) -> dict[str, Packed]:
+    """The variables that the job sent back, not opened."""
+    found = {}
+    for name, path in sorted(_variable_files(store, job_id).items()):
+        kind, data = kind_of(path), store.read(job_id, path)
+        if kind is not None and data is not None:
+            found[name] = Packed(kind=kind, data=data)
+    return found
+
+
 def read_variables(
     store: Store, job_id: str, *, allow_pickle: bool, only: Iterable[str] | None = None
 ) -> Variables:
