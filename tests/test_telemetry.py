@@ -7,7 +7,7 @@ import pytest
 
 from colab_magics.daemon.packages import PackageList, digest_of
 from colab_magics.daemon.processes import start
-from colab_magics.daemon.telemetry import MemoryMeter, describe_gpu, describe_machine
+from colab_magics.daemon.telemetry import MemoryMeter, describe_gpu, describe_machine, visible_gpus
 
 
 def test_the_machine_is_described() -> None:
@@ -19,6 +19,38 @@ def test_the_machine_is_described() -> None:
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine has a GPU")
 def test_no_gpu_is_none_and_no_error() -> None:
     assert describe_gpu() is None
+
+
+@pytest.mark.parametrize(
+    ("visible", "indices"),
+    [
+        (None, [0, 1, 2]),
+        ("1", [1]),
+        (" 2, 0", [2, 0]),
+        ("GPU-8932", [1]),
+        ("GPU-77", []),  # two GPUs begin so
+        ("GPU-77a1,1", [0, 1]),
+        ("MIG-GPU-77b2-cd/1/0,MIG-GPU-77b2-cd/2/0", [2]),
+        ("MIG-01234567", []),
+        ("", []),
+        ("-1", []),
+        ("1,-1,0", [1]),
+        ("0,7,1", [0]),
+        ("none", []),
+    ],
+)
+def test_of_several_gpus_those_count_that_the_job_may_see(visible: str | None, indices: list[int]) -> None:
+    assert visible_gpus(visible, ["GPU-77a1-ab", "GPU-8932-ef", "GPU-77b2-cd"]) == indices
+
+
+def test_a_part_of_the_only_gpu_is_of_that_one() -> None:
+    assert visible_gpus("MIG-01234567-89ab", ["GPU-77a1-ab"]) == [0]
+
+
+@pytest.mark.gpu
+def test_a_hidden_gpu_is_none() -> None:
+    assert describe_gpu("") is None
+    assert describe_gpu("0") == describe_gpu() is not None
 
 
 @pytest.mark.gpu

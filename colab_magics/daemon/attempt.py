@@ -167,7 +167,7 @@ class Attempt:
         assert self._log is not None
         assert self._alarm is not None
         spec, workspace = self._assignment.spec, self._workspace
-        gpu = describe_gpu()
+        gpu = describe_gpu({**self._environment, **dict(spec.env)}.get("CUDA_VISIBLE_DEVICES"))
         meter = MemoryMeter(has_gpu=gpu is not None)
         watch = Watch(
             deadline=self._begun + spec.timeout_s,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import socket
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 
 import psutil
@@ -31,20 +32,62 @@ def describe_machine(*, python_version: str | None = None) -> dict[str, Json]:
     }
 
 
-def describe_gpu() -> dict[str, Json] | None:
-    """The first GPU's name, memory in bytes and driver, and their count; None without NVIDIA's driver."""
+def visible_gpus(visible: str | None, uuids: Sequence[str]) -> list[int]:
+    """The indices of the GPUs that CUDA shows to a process, in its order.
+
+    The list ends at the first entry that is none of them, as it does for CUDA. Indices are taken in the order
+    of the bus (CUDA_DEVICE_ORDER=PCI_BUS_ID), which differs from CUDA's own order only on a machine with GPUs
+    of several kinds.
+
+    Args:
+        visible: CUDA_VISIBLE_DEVICES: `1,0`, `GPU-8932f937`, `MIG-GPU-8932f937…/1/2`; None where it is not
+            set.
+        uuids: those of the machine's GPUs, by index.
+
+    Source: https://docs.nvidia.com/cuda/cuda-c-programming-guide/index.html#env-vars
+    """
+    if visible is None:
+        return list(range(len(uuids)))
+    found: list[int] = []
+    for entry in visible.split(","):
+        index = _gpu_index(entry.strip(), uuids)
+        if index is None:
+            break
+        found.append(index)
+    return list(dict.fromkeys(found))  # several parts of one GPU may be named
+
+
+def _gpu_index(entry: str, uuids: Sequence[str]) -> int | None:
+    if re.fullmatch(r"[0-9]+", entry):
+        return int(entry) if int(entry) < len(uuids) else None
+    name = entry.removeprefix("MIG-").split("/")[0]
+    if entry.startswith("MIG-") and len(uuids) == 1:
+        return 0  # a part of a GPU, by an identifier of its own: there is only one that it can be a part of
+    if not name.startswith("GPU-"):
+        return None
+    matching = [index for index, uuid in enumerate(uuids) if uuid.startswith(name)]
+    return matching[0] if len(matching) == 1 else None
+
+
+def describe_gpu(visible: str | None = None) -> dict[str, Json] | None:
+    """The first visible GPU's name, memory in bytes and driver, and their count; None where there is none.
+
+    Args:
+        visible: the job's CUDA_VISIBLE_DEVICES, None where it is not set.
+    """
     with _nvml() as nvml:
         if nvml is None:
             return None
-        count = nvml.nvmlDeviceGetCount()
-        if not count:
+        handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+        chosen = visible_gpus(visible, [_text(nvml.nvmlDeviceGetUUID(handle)) for handle in handles])
+        if not chosen:
             return None
-        handle = nvml.nvmlDeviceGetHandleByIndex(0)
+        handle = handles[chosen[0]]
         return {
             "name": _text(nvml.nvmlDeviceGetName(handle)),
             "driver": _text(nvml.nvmlSystemGetDriverVersion()),
             "memory_bytes": int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
-            "count": int(count),
+            "count": len(chosen),
         }
     return None
 
