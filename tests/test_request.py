@@ -54,6 +54,17 @@ def test_an_environment_variable_keeps_what_follows_its_first_equals_sign() -> N
         parse_env("1A=x")
 
 
+@pytest.mark.parametrize("name", ["HF_TOKEN", "aws_secret", "MY_PASSWORD", "WANDB_API_KEY", "PRIVATE_KEY"])
+def test_a_secret_is_not_written_into_the_history_for_ever(name: str) -> None:
+    with pytest.raises(SpecError, match=f"^--env {name} would .* set {name} where the daemon runs") as told:
+        parse_env(f"{name}=hunter2hunter2")
+    assert "hunter2" not in str(told.value)
+
+
+def test_a_name_that_only_begins_like_a_secret_is_none() -> None:
+    assert parse_env("TOKENIZERS_PARALLELISM=false") == ("TOKENIZERS_PARALLELISM", "false")
+
+
 @pytest.mark.parametrize(
     ("cell", "name"),
     [

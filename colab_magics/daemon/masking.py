@@ -10,13 +10,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
+from colab_magics.jobs.secret_names import sounds_secret
+
 MIN_LENGTH = 8
 """A shorter value (`false`, `1234`) would be found in texts that have nothing to do with it."""
 
 _MIN_LINE_LENGTH = 16
-_NAME = re.compile(
-    r"TOKEN(?!I[ZS])|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_?KEY|CREDENTIAL|PRIVATE", re.IGNORECASE
-)
 
 
 class Masker:
@@ -44,7 +43,7 @@ def secrets_in(environment: Mapping[str, str]) -> list[str]:
 
     The path of a file that exists is not one: masking `/content` wherever it stands would hide no secret.
     """
-    values = (value.strip() for name, value in environment.items() if _NAME.search(name))
+    values = (value.strip() for name, value in environment.items() if sounds_secret(name))
     return [value for value in values if len(value) >= MIN_LENGTH and not _is_path(value)]
 
 

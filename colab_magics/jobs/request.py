@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from colab_magics.errors import SpecError
 from colab_magics.jobs.grid import describe_params, fill_command, grid_product
+from colab_magics.jobs.secret_names import sounds_secret
 from colab_magics.jobs.spec import (
     DEFAULT_RETRIES,
     DEFAULT_TIMEOUT_S,
@@ -94,11 +95,16 @@ def parse_env(text: str) -> tuple[str, str]:
     """`KEY=value` as a pair.
 
     Raises:
-        SpecError: no `=`, or a name that an environment cannot have.
+        SpecError: no `=`, a name that an environment cannot have, or one that says that it is secret.
     """
     name, found, value = text.partition("=")
     if not found or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or "\0" in value:
         raise SpecError(f"--env takes NAME=VALUE; found {text!r}")
+    if sounds_secret(name):
+        raise SpecError(
+            f"--env {name} would stand in clear text in the repository's history for ever, and its name says "
+            f"that it is secret: set {name} where the daemon runs, its jobs have it then"
+        )
     return name, value
 
 
