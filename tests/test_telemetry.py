@@ -50,7 +50,10 @@ def test_a_part_of_the_only_gpu_is_of_that_one() -> None:
 @pytest.mark.gpu
 def test_a_hidden_gpu_is_none() -> None:
     assert describe_gpu("") is None
-    assert describe_gpu("0") == describe_gpu() is not None
+    first, all_of_them = describe_gpu("0"), describe_gpu()
+    assert first is not None
+    assert all_of_them is not None
+    assert (first["name"], first["count"]) == (all_of_them["name"], 1)
 
 
 @pytest.mark.gpu
