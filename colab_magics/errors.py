@@ -10,6 +10,7 @@ ColabError
 ├── StoreError             the repository's or the remote's fault
 │   ├── UnreachableError   nobody answered: what was asked waits and may be tried again
 │   ├── RefusedError       the remote answered no: credentials, permission, a hook, a quota
+│   ├── MissingError       what a job names, its code or a file, is not there any more
 │   └── CorruptError       something is there and does not parse; it is never treated as empty
 ├── TransitionError        an event that the state table does not allow from the state it met
 └── JobFailedError         a job that the caller waited for did not succeed
@@ -56,6 +57,10 @@ class UnreachableError(StoreError):
 
 class RefusedError(StoreError):
     """The remote understood and said no."""
+
+
+class MissingError(StoreError):
+    """What a job names, its code or a file beside its entry, is not there any more."""
 
 
 class CorruptError(StoreError):

@@ -14,7 +14,13 @@ from colab_magics.daemon.attempt import Assignment, Attempt, Limits, Live, Outco
 from colab_magics.daemon.home import Home
 from colab_magics.daemon.spool import drop_outcome, load_outcome, save_outcome
 from colab_magics.daemon.workspace import end_left_over
-from colab_magics.errors import ColabError, CorruptError, StoreError, UnreachableError
+from colab_magics.errors import (
+    ColabError,
+    CorruptError,
+    MissingError,
+    SpecError,
+    UnreachableError,
+)
 from colab_magics.jobs.spec import JobSpec
 from colab_magics.store.base import Store
 
@@ -64,6 +70,8 @@ class Hands:
         self._stops: dict[Key, Stop] = {}
         self._finished: dict[Key, Finished] = {}
         self._closing = False
+        self.trouble: Exception | None = None
+        """Why this machine cannot run jobs, if it cannot."""
         self._recover()
         self._thread = threading.Thread(target=self._work, name="colab-attempts", daemon=True)
         self._thread.start()
@@ -130,6 +138,18 @@ class Hands:
             return None
         files = running[1].checkpoint()
         return (running[0], files) if files else None
+
+    def is_busy(self) -> bool:
+        """Whether anything waits or runs."""
+        with self._changed:
+            return bool(self._waiting or self._running)
+
+    def abandon(self) -> None:
+        """End what runs at once, without a grace: this process is about to end."""
+        with self._changed:
+            running = self._running
+        if running is not None:
+            end_left_over(self._folder(running[0]) / "scratch")
 
     def close(self) -> None:
         """End the thread; what runs is told to release first."""
@@ -222,8 +242,12 @@ class Hands:
                 logger.warning("the code of %s cannot be fetched yet: %s", spec.job_id, error)
                 self._store.remove_checkout(folder / "code")
                 time.sleep(RETRY_S)
-            except (ColabError, OSError) as error:
+            except (MissingError, SpecError) as error:
                 return refuse(spec, number, str(error), worker=self._home.worker)
+            except (ColabError, OSError) as error:
+                # The machine's fault, or its token's: no job is to blame, and the next would fare no better.
+                self.trouble = error
+                return refuse(spec, number, Stop.RELEASE, worker=self._home.worker)
             if key in self._stops:
                 return refuse(spec, number, self._stops[key], worker=self._home.worker)
         with self._changed:
@@ -248,7 +272,7 @@ class Hands:
             worker=self._home.worker,
             checkout=code,
             scratch=scratch,
-            cell_source=self._file_beside(spec.cell).decode() if spec.cell else None,
+            cell_source=self._cell_source(spec.cell) if spec.cell else None,
             inputs=inputs,
             requirements=self._file_beside(spec.requirements) if spec.requirements else None,
             python=self._setup.python,
@@ -265,10 +289,16 @@ class Hands:
             self._store.load_checkpoint(spec.job_id, attempt.checkpoint_folder)
         return attempt
 
+    def _cell_source(self, path: str) -> str:
+        try:
+            return self._file_beside(path).decode()
+        except UnicodeDecodeError as error:
+            raise SpecError(f"the cell {path} is not UTF-8 text: queue it again") from error
+
     def _file_beside(self, path: str) -> bytes:
         data = self._store.read_input(path)
         if data is None:
-            raise StoreError(
+            raise MissingError(
                 f"{path}, which the job names, is not on the branch any more: queue the job again"
             )
         return data

@@ -39,7 +39,8 @@ class Heartbeat:
         self._shown: object = None
         self.refused: RefusedError | None = None
         """The remote's no to the first sign of life: it lets this worker look, and nothing more."""
-        self._was_heard = False
+        self.was_heard = False
+        """Whether the remote took a sign of life of this process: then a later no may pass."""
         self._beat_at = float("-inf")
         self._thread = threading.Thread(target=self._work, name="colab-heartbeat", daemon=True)
 
@@ -81,11 +82,11 @@ class Heartbeat:
                 continue
             try:
                 self._store.publish(self.next_sign())
-                self._was_heard = True
+                self.was_heard = True
                 self._pushes.spent()
                 self._save_checkpoint()
             except StoreError as error:
-                if isinstance(error, RefusedError) and not self._was_heard:
+                if isinstance(error, RefusedError) and not self.was_heard:
                     self.refused = error
                     return
                 logger.warning("no sign of life could be given: %s", error)

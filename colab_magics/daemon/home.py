@@ -45,6 +45,10 @@ class Home:
             ) from error
         try:
             self.worker = _identity(self.folder / "identity.json")
+            self._open_mark = self.folder / "open"
+            self.was_cut_off = self._open_mark.exists()
+            """Whether the process before this one ended without a word; the machine itself may have."""
+            self._open_mark.touch()
         except BaseException:
             self._lock.close()
             raise
@@ -76,6 +80,7 @@ class Home:
 
     def close(self) -> None:
         """Let another daemon have the folder."""
+        self._open_mark.unlink(missing_ok=True)
         self._lock.close()
 
 

@@ -60,12 +60,12 @@ def run_in_notebook(
         ended = run_daemon(order, on_status=board.show)
     finally:
         board.close()
+        if release_runtime and not once and not board.was_stopped:
+            _release_runtime()
     if board.was_stopped:
         print(f"Stopped. {ended} attempts ended here; what was running went back to the queue.")  # noqa: T201
-        return
-    print(f"Done. {ended} attempts ended here.")  # noqa: T201
-    if release_runtime and not once:
-        _release_runtime()
+    else:
+        print(f"Done. {ended} attempts ended here.")  # noqa: T201
 
 
 class Board:

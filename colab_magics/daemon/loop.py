@@ -20,6 +20,7 @@ from colab_magics.errors import CorruptError, RefusedError, StoreError, Unreacha
 from colab_magics.jobs import plan as planning
 from colab_magics.jobs.board import fold, summarize
 from colab_magics.jobs.budget import shared_interval
+from colab_magics.jobs.codec import Live
 from colab_magics.jobs.paths import NOTEBOOK, RECORD, environment_file, job_file, superseded_file
 from colab_magics.jobs.record import to_json
 from colab_magics.jobs.state import Event, State, Verb
@@ -95,7 +96,7 @@ class Daemon:
         Raises:
             RefusedError: the remote says no.
             CorruptError: the ledger was rewritten, or does not parse.
-            StoreError: the clone fails again and again.
+            StoreError: the clone fails again and again, or this machine cannot run jobs.
         """
         hands = Hands(self._store, self._home, self._setup, wake=self._wake.set)
         heart = Heartbeat(self._store, self._home.worker, hands, self._settings, self._pushes, now=self._now)
@@ -107,8 +108,12 @@ class Daemon:
             is_welcome = False
             raise
         finally:
-            heart.close()
-            hands.close()
+            try:
+                heart.close()
+                hands.close()
+            except KeyboardInterrupt:
+                hands.abandon()
+                raise
             if is_welcome:
                 self._leave()
         return self._done
@@ -117,7 +122,7 @@ class Daemon:
         idle_since, failures = self._clock(), 0
         while True:
             try:
-                stopping = self._stopping.is_set()
+                stopping = self._stopping.is_set() or hands.trouble is not None
                 if heart.refused is not None:
                     raise heart.refused
                 if stopping:
@@ -129,18 +134,24 @@ class Daemon:
                 failures = 0
                 if moved or hands.holding():
                     idle_since = self._clock()
+                elif hands.trouble is not None and not self._stopping.is_set():
+                    raise StoreError(f"this machine cannot run jobs: {hands.trouble}") from hands.trouble
                 elif stopping or self._is_over(view, idle_since):
                     return
                 self._on_status(self._status(hands))
                 if not moved:
                     self._wake.wait(self._settings.poll_s)
                 self._wake.clear()
-            except (RefusedError, CorruptError):
+            except CorruptError:
                 raise
             except StoreError as error:
                 failures += 1
                 self._stale = True
-                if not isinstance(error, UnreachableError) and failures > LAST_TRIES:
+                if isinstance(error, RefusedError) and not heart.was_heard:
+                    raise
+                # A no may pass (a rate limit, a token that is renewed): what runs is not ended for it.
+                lasting = failures > LAST_TRIES and not hands.is_busy()
+                if lasting and not isinstance(error, UnreachableError):
                     raise
                 if self._stopping.is_set() and failures > LAST_TRIES:
                     logger.error("stopped without the remote: %s; what ran here will be leased again", error)
@@ -161,6 +172,7 @@ class Daemon:
         if began - self._looked_at > self._lease_s:
             self._signs = {}
         self._looked_at, self._stale = began, False
+        self._pushes.share(len(view.lives))
         prints = {worker: str(live.counter) for worker, live in view.lives.items()}
         for job in view.jobs:
             if job.state.state is State.RUNNING:
@@ -171,7 +183,9 @@ class Daemon:
     def _turn(self, view: View, hands: Hands, heart: Heartbeat, *, draining: bool) -> bool:
         """One round of deciding and acting; whether anything was written."""
         ended, superseded = self._sort_finished(view, hands)
-        self._set_aside(view, superseded, hands)
+        if superseded:
+            self._set_aside(view, superseded, hands)
+            return True
         events = [self._event(each) for each in ended]
         changed = fold(view.jobs, events, {})
         jobs = [replace(job, state=changed.get(job.job_id, job.state)) for job in view.jobs]
@@ -194,7 +208,7 @@ class Daemon:
                 )
         events += [action.event for action in actions if isinstance(action, planning.Record)]
         if not events:
-            return bool(superseded)
+            return False
         if not self._write(view, events, ended, heart):
             self._stale = True
             return True
@@ -224,8 +238,20 @@ class Daemon:
             summaries[each.job_id] = summarize(
                 each.outcome.record, has_notebook=NOTEBOOK in each.outcome.files
             )
+        return self._record(view, events, summaries=summaries, files=files, live=heart.next_sign())
+
+    def _record(
+        self,
+        view: View,
+        events: list[Event],
+        *,
+        files: Mapping[str, bytes | Path],
+        summaries: Mapping[str, Mapping[str, str | int | float | None]] | None = None,
+        live: Live | None = None,
+    ) -> bool:
+        """Write into the ledger as the budget allows, and find out whether it landed."""
         self._stopping.wait(self._pushes.wait_s(urgent=True))
-        done = self._store.record(view, events, summaries=summaries, files=files, live=heart.next_sign())
+        done = self._store.record(view, events, summaries=summaries or {}, files=files, live=live)
         self._pushes.spent()
         tries = 0
         while done is Recorded.UNKNOWN:
@@ -274,9 +300,9 @@ class Daemon:
                 for name, data in each.outcome.files.items()
             }
             files[superseded_file(each.job_id, each.attempt, RECORD)] = to_json(each.outcome.record)
-        if not superseded or self._store.record(view, [], summaries={}, files=files) is not Recorded.LANDED:
+        if not self._record(view, [], files=files):
+            self._stale = True
             return
-        self._pushes.spent()
         for each in superseded:
             hands.put_down((each.job_id, each.attempt))
 

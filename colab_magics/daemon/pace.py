@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from colab_magics.jobs.budget import RESERVED, Budget
+from colab_magics.jobs.budget import RESERVED, Budget, shared_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,14 @@ class Pushes:
 
     def __init__(self, interval_s: float, *, clock: Callable[[], float]) -> None:
         self._clock, self._lock = clock, threading.Lock()
+        self._interval_s = interval_s
         self._budget = Budget(interval_s, since=clock())
+
+    def share(self, workers: int) -> None:
+        """Keep to this worker's part of what the remote allows all of them."""
+        with self._lock:
+            interval_s = shared_interval(self._interval_s, workers=workers)
+            self._budget = replace(self._budget.at(self._clock()), interval_s=interval_s)
 
     def wait_s(self, *, urgent: bool) -> float:
         """Seconds until a push is allowed; what is not urgent leaves room for what is."""

@@ -125,12 +125,13 @@ def job_environment(environment: Mapping[str, str], *, hidden: str | None = None
 
 
 def _open_cache(home: Home, *, token: str | None) -> Repository:
-    """The daemon's clone, without the locks of a process that died; made anew where it is broken.
+    """The daemon's clone; made anew where it is broken, or may be since the last daemon was cut off.
 
-    Nothing in it is truth: what matters is on the remote, or in the spool.
+    Nothing in it is truth: what matters is on the remote, or in the spool. A machine that lost its power
+    leaves empty objects and locks behind, and looking at all of them takes as long as fetching them.
     """
-    for lock in home.cache.rglob("*.lock"):
-        lock.unlink(missing_ok=True)
+    if home.was_cut_off:
+        shutil.rmtree(home.cache, ignore_errors=True)
     try:
         repository = Repository.init_bare(home.cache, isolated=True, token=token)
         repository.refs("refs/colab/")
@@ -152,11 +153,11 @@ def _find_token(order: Order, environment: Mapping[str, str]) -> tuple[str | Non
 
 @contextmanager
 def _interrupts(daemon: Daemon) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM end the daemon cleanly, the second as it usually would."""
+    """Let the first SIGINT, SIGTERM or SIGHUP end the daemon cleanly, the second as it usually would."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    usual = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each, handler in usual.items():

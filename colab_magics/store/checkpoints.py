@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from colab_magics.errors import StoreError
 from colab_magics.jobs.codec import SKIP_CI
 from colab_magics.jobs.paths import checkpoint_ref
 from colab_magics.store.git import ABSENT, PushOutcome, PushUpdate, Refspec, Repository
+
+logger = logging.getLogger(__name__)
 
 
 class Checkpoints:
@@ -20,17 +23,21 @@ class Checkpoints:
 
     def save(self, job_id: str, attempt: int, files: Mapping[str, Path], *, date_s: int) -> None:
         """Overwrite the job's checkpoint, unless a later attempt has written it."""
-        before = self._repository.resolve(self._track(job_id)) or self._look(job_id)
-        if before is not None and self._attempt(before) > attempt:
-            return
         commit = self._repository.build_commit(
             dict(files),
             message=f"Checkpoint {SKIP_CI}\n\n{json.dumps({'attempt': attempt})}\n",
             date_s=date_s,
         )
-        update = PushUpdate(commit, checkpoint_ref(job_id), expect=before or ABSENT)
-        if self._repository.push(self._remote, [update]) is PushOutcome.LANDED:
-            self._repository.set_refs({self._track(job_id): commit})
+        for known in (self._repository.resolve(self._track(job_id)), None):
+            # What is known here may be old: a push that was not answered may have landed all the same.
+            before = known or self._look(job_id)
+            if before is not None and self._attempt(before) > attempt:
+                return
+            update = PushUpdate(commit, checkpoint_ref(job_id), expect=before or ABSENT)
+            if self._repository.push(self._remote, [update]) is PushOutcome.LANDED:
+                self._repository.set_refs({self._track(job_id): commit})
+                return
+        logger.warning("the checkpoint of %s was not saved: another worker writes it too", job_id)
 
     def load(self, job_id: str, folder: Path) -> bool:
         """Write the files of the job's checkpoint into `folder`; whether there was one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from colab_magics.errors import StoreError
+from colab_magics.errors import MissingError
 from colab_magics.jobs.paths import code_ref
 from colab_magics.jobs.spec import JobSpec
 from colab_magics.store.git import Refspec, Repository
@@ -18,12 +18,12 @@ def find_code(repository: Repository, spec: JobSpec, *, remote: str, tracking: s
     remote's main branch as it is at this moment.
 
     Raises:
-        StoreError: the commit is not on the remote any more.
+        MissingError: the commit is not on the remote any more.
         UnreachableError: nobody answered.
     """
     code = spec.code
     if code is None:
-        raise StoreError(f"no commit is known to have introduced {spec.name}: queue it again")
+        raise MissingError(f"no commit is known to have introduced {spec.name}: queue it again")
     if not repository.has(code):
         repository.fetch(remote, [Refspec(code_ref(code), f"{tracking}code/{code[:16]}")])
     if repository.has(code) and not holds_only_the_queue(repository, code):
@@ -31,6 +31,6 @@ def find_code(repository: Repository, spec: JobSpec, *, remote: str, tracking: s
     heads = f"{tracking}heads/"
     repository.fetch(remote, [Refspec("refs/heads/*", f"{heads}*")], prune=True)
     if not repository.has(code):
-        raise StoreError(f"the commit {code} is not on the remote any more: queue {spec.name} again")
+        raise MissingError(f"the commit {code} is not on the remote any more: queue {spec.name} again")
     branches = repository.refs(heads) if holds_only_the_queue(repository, code) else {}
     return next((branches[heads + name] for name in MAIN_BRANCHES if heads + name in branches), code)

@@ -38,6 +38,16 @@ class MemoryRemote:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
+@dataclass(frozen=True, slots=True)
+class _Unsettled:
+    """What a worker wants written, and the ledger that it decided on."""
+
+    parent: str | None
+    changed: Mapping[str, JobState]
+    files: Mapping[str, bytes]
+    live: Live | None
+
+
 class MemoryStore:
     """One participant's view of a MemoryRemote; see store.base.Store."""
 
@@ -46,8 +56,10 @@ class MemoryStore:
         self._outbox: list[Submission] = []
         self._cancels: set[str] = set()
         self._view = View()
+        self._entries: list[Job] = []
         self._ledger: dict[str, bytes] = {}
         self._blobs: dict[str, bytes] = {}
+        self._unsettled: _Unsettled | None = None
 
     def submit(self, submission: Submission) -> Receipt:
         self._outbox.append(submission)
@@ -66,6 +78,8 @@ class MemoryStore:
         return self._flush_or_wait()
 
     def flush(self) -> Receipt:
+        if not self._outbox and not self._cancels:
+            return Receipt(commit=self._view.intent)
         remote = self._reach()
         with remote.lock:
             before = remote.intents[-1] if remote.intents else None
@@ -92,9 +106,9 @@ class MemoryStore:
     def refresh(self) -> View:
         remote = self._reach()
         with remote.lock:
-            jobs, note = _read_latest(remote.intents)
+            self._entries, note = _read_latest(remote.intents)
             self._view = View(
-                jobs=join(jobs, remote.states, removal_counts=not note),
+                jobs=join(self._entries, remote.states, removal_counts=not note),
                 lives=dict(remote.lives),
                 intent=str(len(remote.intents)) if remote.intents else None,
                 ledger=str(remote.written) if remote.written else None,
@@ -134,22 +148,32 @@ class MemoryStore:
         live: Live | None = None,
     ) -> Recorded:
         changed = fold(view.jobs, events, summaries)
-        remote = self._reach()
-        with remote.lock:
-            if view.ledger != (str(remote.written) if remote.written else None):
-                return Recorded.LOST
-            remote.ledger.update(ledger_files(changed, remote.states))
-            for path, data in files.items():
-                remote.ledger[path] = data if isinstance(data, bytes) else data.read_bytes()
-            remote.states.update(changed)
-            remote.written += 1
-            if live is not None:
-                remote.lives[live.worker] = live
-        self.refresh()
-        return Recorded.LANDED
+        contents = {
+            path: data if isinstance(data, bytes) else data.read_bytes() for path, data in files.items()
+        }
+        self._unsettled = _Unsettled(view.ledger, changed, contents, live)
+        return self.settle()
 
     def settle(self) -> Recorded:
-        return Recorded.LOST  # nothing in this process is ever ambiguous
+        asked, remote = self._unsettled, self._remote
+        if asked is None:
+            return Recorded.LOST
+        if not remote.reachable:
+            return Recorded.UNKNOWN
+        self._unsettled = None
+        with remote.lock:
+            if asked.parent != (str(remote.written) if remote.written else None):
+                return Recorded.LOST
+            remote.ledger.update(ledger_files(asked.changed, remote.states))
+            remote.ledger.update(asked.files)
+            remote.states.update(asked.changed)
+            remote.written += 1
+            if asked.live is not None:
+                remote.lives[asked.live.worker] = asked.live
+            self._ledger = dict(remote.ledger)
+            jobs = join(self._entries, remote.states, removal_counts=not self._view.note)
+            self._view = replace(self._view, jobs=jobs, ledger=str(remote.written))
+        return Recorded.LANDED
 
     def publish(self, live: Live) -> None:
         self._reach().lives[live.worker] = live

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from colab_magics.errors import CorruptError
 from colab_magics.jobs.board import Origin, canonical
 from colab_magics.jobs.intent import FILE, parse_intent
 from colab_magics.store.git import Repository
 
+AT_A_TIME = 32
 QUEUE_FILES = frozenset({FILE, "cells", "inputs"})
 
 
@@ -34,11 +35,10 @@ def find_origins(
     """
     pending, found = set(wanted), {}
     introduced: str | None = None
-    for commit in repository.log_first_parent(head, path=FILE) if pending else []:
-        if commit == known_head:
-            found.update({text: known[text] for text in pending if text in known})
-            pending -= found.keys()
-        present = _entries(repository, commit)
+    known_head = known_head if known_head and repository.is_ancestor(known_head, head) else None
+    commits = repository.log_first_parent(head, old=known_head, path=FILE) if pending else []
+    for commit, data in _versions(repository, commits):
+        present = _entries(data)
         if present is None:
             continue  # broken at that moment: it neither brought nor removed an entry
         if introduced is not None and (gone := pending - present):
@@ -47,6 +47,9 @@ def find_origins(
         introduced = commit
         if not pending:
             break
+    if known_head is not None:
+        found.update({text: known[text] for text in pending if text in known})
+        pending -= found.keys()
     if pending:
         found.update(dict.fromkeys(pending, _origin(repository, introduced or head)))
     return found
@@ -57,9 +60,17 @@ def holds_only_the_queue(repository: Repository, commit: str) -> bool:
     return all(entry.path in QUEUE_FILES for entry in repository.ls_tree(commit, recursive=False))
 
 
-def _entries(repository: Repository, commit: str) -> set[str] | None:
+def _versions(repository: Repository, commits: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
+    """The file as of each commit, read a number at a time: a process for each would take minutes."""
+    for start in range(0, len(commits), AT_A_TIME):
+        some = commits[start : start + AT_A_TIME]
+        found = repository.read_many([f"{commit}:{FILE}" for commit in some])
+        yield from ((commit, found[f"{commit}:{FILE}"]) for commit in some)
+
+
+def _entries(data: bytes | None) -> set[str] | None:
     try:
-        return {canonical(entry.value) for entry in parse_intent(repository.read(commit, FILE))}
+        return {canonical(entry.value) for entry in parse_intent(data)}
     except CorruptError:
         return None
 
