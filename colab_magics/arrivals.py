@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,7 +91,8 @@ class Delivery:
     def assign(self, queue: Queue, view: View, jobs: Sequence[Job]) -> Assigned:
         """Set the variables that the jobs brought back: a grid's as one mapping for each name.
 
-        A name that the person has used meanwhile is set as well: `--out NAME` asked for it.
+        A name that the person has used meanwhile is set as well: `--out NAME` asked for it. What nobody asked
+        for is not set: the branch with the results may be written by others than their daemon.
         """
         assigned = Assigned()
         grids_done: set[str] = set()
@@ -99,10 +101,13 @@ class Delivery:
                 continue
             batch = job.spec.batch
             if batch is None:
-                found = read_variables(queue.store, job.job_id, allow_pickle=self.allow_pickle)
+                found = read_variables(
+                    queue.store, job.job_id, allow_pickle=self.allow_pickle, only=job.spec.outputs
+                )
                 assigned.notes.extend(f"{job.name}: {why}" for why in found.refused.values())
                 for name, value in found.values.items():
-                    self._set(assigned, name, value, f"{name}{_shown(value)} from {job.name}")
+                    told = f"{name}{_shown(value)} from {job.name}"
+                    self._set(assigned, name, value, told, source=job.name)
             elif batch.batch_id not in grids_done:
                 grids_done.add(batch.batch_id)
                 self._assign_grid(assigned, queue, grids.same_grid(view.jobs, job.spec))
@@ -128,10 +133,14 @@ class Delivery:
         for name, values in grids.grid_variables(jobs, points).items():
             missing = "" if values.is_complete else f" of {len(jobs)}"
             told = f"{name}: {len(values)}{missing} values of the grid {name_of_grid}; {name}.frame has all"
-            self._set(assigned, name, values, told)
+            self._set(assigned, name, values, told, source=name_of_grid)
 
-    def _set(self, assigned: Assigned, name: str, value: object, told: str) -> None:
-        if self.namespace is not None:
+    def _set(self, assigned: Assigned, name: str, value: object, told: str, *, source: str) -> None:
+        if _is_taken(name):
+            assigned.notes.append(
+                f"{source}: {name} was not set, since Python or IPython has that name; --out another name"
+            )
+        elif self.namespace is not None:
             self.namespace[name] = value
             assigned.values[name] = value
             assigned.told[name] = told
@@ -199,6 +208,11 @@ def _told_file(landed: Landed, work_tree: Path) -> str:
             return f"{path} was not written: {landed.why}"
         case Landing.WRITTEN | Landing.SAME:
             return ""
+
+
+def _is_taken(name: str) -> bool:
+    """Whether setting `name` would break the notebook: `print`, `get_ipython`, `_`, `__builtins__`."""
+    return name.startswith("_") or name == "get_ipython" or hasattr(builtins, name)
 
 
 def _relative(path: Path, work_tree: Path) -> str:

@@ -132,6 +132,37 @@ def test_what_a_job_left_comes_home(place: Place) -> None:
     assert str(report) == "acc = 0.97 from base-1\n3 files in colab_results"
 
 
+def test_only_variables_that_were_asked_for_are_set(place: Place) -> None:
+    place.submit("base-1")
+    place.worker.succeed("base-1", variables={"acc": 1, "df": "not asked for"})
+    first, second = place.submit_grid("audio", "lr", [0.1, 0.2])
+    place.worker.succeed(first, variables={"acc": 2, "df": "not asked for"})
+    place.namespace["df"] = "mine"
+    place.sync()
+    assert set(place.namespace) == {"acc", "df"}
+    assert place.namespace["df"] == "mine"
+
+
+def test_names_of_python_and_ipython_are_never_set_and_that_is_told(place: Place) -> None:
+    names = ("print", "get_ipython", "_hidden")
+    place.submit("base-1", outputs=names)
+    place.worker.succeed("base-1", variables=dict.fromkeys(names, 1))
+    batch = Batch("batch-audio", "audio", ("lr",))
+    spec = JobSpec(
+        "audio-1", "audio", "true", None, 60.0, None, params=(("lr", 1),), outputs=("print",), batch=batch
+    )
+    place.queue.store.submit(Submission((spec,)))
+    place.worker.succeed("audio-1", variables={"print": 1})
+    report, _ = place.sync()
+    assert place.namespace == {}
+    assert report.variables == {}
+    for name in names:
+        assert f"base-1: {name} was not set, since Python or IPython has that name; --out another" in str(
+            report
+        )
+    assert "audio: print was not set" in str(report)
+
+
 def test_nothing_new_is_one_line_with_the_counts(place: Place) -> None:
     place.submit("base-1")
     place.worker.succeed("base-1")
@@ -145,7 +176,7 @@ def test_a_job_comes_home_once(place: Place) -> None:
     place.worker.succeed("base-1", variables={"acc": 1})
     place.sync()
     place.namespace["acc"] = "mine"
-    place.submit("base-2")
+    place.submit("base-2", outputs=["other"])
     place.worker.succeed("base-2", variables={"other": 2})
     report, _ = place.sync()
     assert place.namespace == {"acc": "mine", "other": 2}
@@ -248,7 +279,7 @@ def test_into_a_folder_come_variables_as_files_too(place: Place, tmp_path: Path)
 
 
 def test_a_pickle_is_not_opened_unless_that_is_asked_for(place: Place) -> None:
-    place.submit("base-1")
+    place.submit("base-1", outputs=["acc", "fine"])
     place.worker.succeed("base-1", variables={"acc": {1, 2}.__class__, "fine": 3}, allow_pickle=True)
     report, _ = place.sync()
     assert place.namespace == {"fine": 3}
@@ -462,7 +493,7 @@ def test_a_worker_that_left_under_a_job_is_told(place: Place) -> None:
 def test_results_of_an_interrupted_sync_come_with_the_next(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.submit("base-1", "base-2")
+    place.submit("base-1", "base-2", outputs=["a", "b"])
     place.worker.succeed("base-1", variables={"a": 1})
     place.worker.succeed("base-2", variables={"b": 2})
     read = place.queue.store.read

@@ -33,7 +33,9 @@ def read_points(
         if job.spec is None or job.spec.batch is None or not job.state.is_final:
             continue
         if job.job_id not in known:
-            known[job.job_id] = read_variables(store, job.job_id, allow_pickle=allow_pickle)
+            known[job.job_id] = read_variables(
+                store, job.job_id, allow_pickle=allow_pickle, only=job.spec.outputs
+            )
         found = known[job.job_id]
         refused |= {f"{name} of {job.name}": why for name, why in found.refused.items()}
         params = dict(job.spec.params)
