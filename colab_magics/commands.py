@@ -16,7 +16,7 @@ from colab_magics.display.hints import typed
 from colab_magics.display.live import Renderable
 from colab_magics.display.rows import silent_workers, told_silence
 from colab_magics.display.watching import Lines, Screen
-from colab_magics.errors import JobFailedError, UnreachableError, UsageError
+from colab_magics.errors import JobFailedError, UsageError
 from colab_magics.handles import JobHandle, has_failed, requeue
 from colab_magics.job_set import JobSet
 from colab_magics.jobs.plan import Job
@@ -166,7 +166,7 @@ def _run_verb(desk: Desk, arguments: argparse.Namespace) -> Renderable:
     _, queues = desk.queues(arguments)
     looks, notes = [], []
     for each in queues:
-        view, note = _look(each)
+        view, note = sync.look_at(each)
         looks.append((each, view))
         notes += [note] if note else []
     if arguments.verb is None:
@@ -302,14 +302,6 @@ def _sync(desk: Desk, repository: Repository, queues: Sequence[Queue], asked: sy
         awaited=desk.awaited,
         screen=desk.screen(),
     )
-
-
-def _look(target: Queue) -> tuple[View, str]:
-    try:
-        target.store.flush()
-        return target.store.refresh(), ""
-    except UnreachableError as error:
-        return target.store.view(), f"{target.label} cannot be reached, this is what was known last: {error}"
 
 
 def _is_open(view: View) -> bool:

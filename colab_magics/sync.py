@@ -309,8 +309,17 @@ class Sync:
 
 
 def _look(queue: Queue) -> Look:
-    """Push what waits, then look; without a network, what the last look showed, and a note."""
-    seen, notes = load_seen(queue.folder), []
+    seen = load_seen(queue.folder)
+    view, note = look_at(queue)
+    return Look(queue, view, seen, note)
+
+
+def look_at(queue: Queue) -> tuple[View, str]:
+    """Push what waits, then look; without a network, what the last look showed, and a note.
+
+    A broken experiments.json, or a job that cannot be sent, keeps nobody from looking: the note tells it.
+    """
+    notes = []
     try:
         queue.store.flush()
     except UnreachableError:
@@ -322,7 +331,7 @@ def _look(queue: Queue) -> Look:
     except UnreachableError as error:
         view = queue.store.view()
         notes.append(f"{queue.label} cannot be reached, this is what was known last: {error}")
-    return Look(queue, view, seen, "; ".join(notes))
+    return view, "; ".join(notes)
 
 
 def _remember(look: Look, ids: frozenset[str]) -> None:

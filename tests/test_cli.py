@@ -68,6 +68,26 @@ def test_a_cell_comes_from_a_file_or_from_standard_input(
     assert "From a pipe" in terminal.out
 
 
+def test_a_broken_file_and_a_job_that_waits_keep_nobody_from_looking(
+    terminal: Terminal, project: Path, bare_remote: Path, tmp_path: Path
+) -> None:
+    told = terminal.json("queue", "--command", "true", "--name", "first")
+    assert isinstance(told, dict)
+    harness.git(project, "remote", "set-url", "origin", "http://127.0.0.1:9/queue.git")
+    assert terminal.run("queue", "--command", "true", "--name", "waits") == 0
+    person = harness.clone(bare_remote.as_uri(), tmp_path / "person")
+    harness.git(person, "checkout", "-q", "gpu-experiments")
+    harness.write(person / "experiments.json", '[{"name": "a" "command"')
+    harness.git(person, "commit", "-qam", "Break it")
+    harness.git(person, "push", "-q", "origin", "gpu-experiments")
+    harness.git(project, "remote", "set-url", "origin", bare_remote.as_uri())
+    for words in (["queue"], ["queue", "show", "first"], ["queue", "show", "waits"], ["sync"]):
+        assert terminal.run(*words) == 0, terminal.err
+    assert terminal.run("queue") == 0
+    assert "waits" in terminal.out
+    assert "what waits for origin cannot be sent: " in " ".join(terminal.out.split())
+
+
 def test_json_is_all_that_is_on_standard_output(terminal: Terminal) -> None:
     told = terminal.json("queue", "--command", "true", "--name", "audio", "--param", "lr=0.1")
     assert isinstance(told, dict)

@@ -135,7 +135,7 @@ def test_what_a_job_left_comes_home(place: Place) -> None:
 def test_only_variables_that_were_asked_for_are_set(place: Place) -> None:
     place.submit("base-1")
     place.worker.succeed("base-1", variables={"acc": 1, "df": "not asked for"})
-    first, second = place.submit_grid("audio", "lr", [0.1, 0.2])
+    first, *_ = place.submit_grid("audio", "lr", [0.1, 0.2])
     place.worker.succeed(first, variables={"acc": 2, "df": "not asked for"})
     place.namespace["df"] = "mine"
     place.sync()
