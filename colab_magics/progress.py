@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 FILE_VARIABLE = "COLAB_PROGRESS_FILE"
+MOST = sys.float_info.max
 
 
 def progress(done: float, total: float | None = None, *, label: str = "") -> None:
@@ -18,10 +20,12 @@ def progress(done: float, total: float | None = None, *, label: str = "") -> Non
         label: what is being done, a few words.
 
     Raises:
-        ValueError: `done` is negative, or `total` is not above zero.
+        ValueError: `done` is negative, `total` is not above zero, or one of them is no finite number.
     """
-    if done < 0 or (total is not None and total <= 0):
-        raise ValueError(f"progress is done >= 0 of total > 0; got {done} of {total}")
+    if not 0 <= done <= MOST or (total is not None and not 0 < total <= MOST):
+        raise ValueError(
+            f"progress is done >= 0 of total > 0, both finite; got {_shown(done)} of {_shown(total)}"
+        )
     target = os.environ.get(FILE_VARIABLE)
     if not target:
         return
@@ -31,3 +35,10 @@ def progress(done: float, total: float | None = None, *, label: str = "") -> Non
         draft.replace(target)
     except OSError:
         return  # a full disk or a folder that the job deleted itself must not end the job
+
+
+def _shown(number: float | None) -> str:
+    """As it is, or its size: Python writes no whole number of more than 4300 digits."""
+    if isinstance(number, int) and number.bit_length() > 1024:
+        return f"a number of {number.bit_length():,} bits"
+    return str(number)

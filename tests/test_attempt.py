@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 from dataclasses import replace
@@ -15,7 +16,9 @@ import pytest
 from attempt_harness import LIMITS, job_environment, make_job
 
 from colab_magics.daemon.attempt import Phase, Stop, refuse
+from colab_magics.daemon.harvest import read_progress
 from colab_magics.jobs.state import Verb
+from colab_magics.progress import progress
 from colab_magics.store.variables import Kind, Packed, pack, unpack
 
 
@@ -523,6 +526,65 @@ def test_progress_comes_from_bars_widgets_and_the_function(tmp_path: Path) -> No
             finally:
                 (job.checkout / "go").touch()
         assert (found.done, found.total, found.label) == (4, 10, "epoch"), source
+
+
+def test_what_progress_writes_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLAB_PROGRESS_FILE", str(tmp_path / "progress"))
+    progress(4, 10, label="epoch")
+    assert read_progress(tmp_path / "progress") == (4, 10, "epoch")
+    progress(0.5)
+    assert read_progress(tmp_path / "progress") == (0.5, None, "")
+
+
+@pytest.mark.parametrize(
+    ("done", "total"),
+    [(math.nan, 10), (math.inf, 10), (1, math.nan), (1, math.inf), (-1, 10), (1, 0), (10**400, 1)],
+)
+def test_progress_is_a_finite_part_of_a_finite_whole(done: float, total: float) -> None:
+    with pytest.raises(ValueError, match="progress is done >= 0 of total > 0"):
+        progress(done, total)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        f'{{"done": {10**400}, "total": 1, "label": ""}}',
+        f'{{"done": {"9" * 5000}, "total": 1, "label": ""}}',
+        f'{{"done": 1, "total": {10**400}, "label": ""}}',
+        '{"done": NaN, "total": 1, "label": ""}',
+        '{"done": 1, "total": Infinity, "label": ""}',
+        '{"done": 1e999, "total": null, "label": ""}',
+        '{"done": -1, "total": null, "label": ""}',
+        '{"done": 1, "total": -1, "label": ""}',
+        '{"done": true, "total": null, "label": ""}',
+        '{"done": "1", "total": null, "label": ""}',
+        "[" * 100_000,
+        '{"done": 1, "total": null, "label": ' + "[" * 100_000,
+        "[]",
+        "1",
+        "",
+        "\0",
+    ],
+)
+def test_what_a_job_writes_for_progress_itself_is_progress_or_nothing(tmp_path: Path, written: str) -> None:
+    (tmp_path / "progress").write_text(written)
+    assert read_progress(tmp_path / "progress") is None
+
+
+def test_a_job_that_breaks_what_is_looked_at_is_still_seen(tmp_path: Path) -> None:
+    bar = f"{'9' * 400}it [00:01, 44.9it/s]"
+    command = f"echo '{bar}'; mkfifo $COLAB_PROGRESS_FILE; touch up; while [ ! -e go ]; do sleep 0.02; done"
+    job = make_job(tmp_path, command=command)
+    with job.running():
+        try:
+            harness.wait_until((job.checkout / "up").exists, what="the job to break its progress")
+            live = job.attempt.live()
+            assert (live.phase, live.progress, live.log_tail) == (Phase.RUNNING, None, f"{bar}\n")
+            job.attempt._view.last_outputs = lambda **_: [{"text": 10**5000}]  # type: ignore[method-assign]
+            live = job.attempt.live()
+            assert (live.phase, live.outputs, live.log_tail) == (Phase.RUNNING, (), f"{bar}\n")
+        finally:
+            (job.checkout / "go").touch()
 
 
 def test_a_running_cell_can_be_watched(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets as randomness
 import shutil
 import threading
@@ -12,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from colab_magics.daemon.assignment import Assignment, Limits, Live, Outcome, Phase, Stop
-from colab_magics.daemon.bars import find_progress
 from colab_magics.daemon.cell import CellJob, CellRun, CellView
 from colab_magics.daemon.checkpoints import Checkpoints
 from colab_magics.daemon.command import run_command
-from colab_magics.daemon.harvest import Harvest, read_progress
+from colab_magics.daemon.harvest import Harvest
 from colab_magics.daemon.log import Log
 from colab_magics.daemon.masking import Masker, secrets_in
 from colab_magics.daemon.notebook import parameters_source
 from colab_magics.daemon.overlay import Installer
 from colab_magics.daemon.packages import PackageList, digest_of
 from colab_magics.daemon.processes import Alarm, Child, Watch, end_marked
+from colab_magics.daemon.sight import Sight
 from colab_magics.daemon.spool import load_outcome, save_outcome
 from colab_magics.daemon.telemetry import MemoryMeter, describe_gpu, describe_machine
 from colab_magics.daemon.verdict import (
@@ -93,6 +92,13 @@ class Attempt:
         self._started_at, self._begun = now(), time.monotonic()
         self._last_live: Live | None = None
         self._view = CellView()
+        self._sight = Sight(
+            assignment.spec.job_id,
+            view=self._view,
+            workspace=self._workspace,
+            limits=limits,
+            masker=self._masker,
+        )
         self._packages: PackageList | None = None
         self._checkpoints = Checkpoints(self._workspace.checkpoint, copies=self._workspace.copies)
 
@@ -109,14 +115,12 @@ class Attempt:
                 self._alarm.ring()
 
     def live(self) -> Live:
-        """What can be seen at this moment."""
+        """What can be seen at this moment. Never raises: a part that cannot be read is left out."""
         with self._lock:
             if self._log is None:
                 return self._last_live or self._look("", None)
-            limit = self._limits.tail_bytes
-            tail = self._log.tail(limit, mask=self._masker.mask, margin_bytes=self._masker.longest_bytes)
-            raw = self._log.end(limit).decode("utf-8", "replace")
-        return self._look(tail, self._progress(raw))
+            tail, raw = self._sight.log(self._log)
+        return self._look(tail, self._sight.progress(raw))
 
     def checkpoint(self) -> dict[str, Path] | None:
         """All files of the checkpoint folder, copied and masked, if they changed since the last time.
@@ -377,17 +381,5 @@ class Attempt:
             elapsed_s=time.monotonic() - self._begun,
             progress=progress,
             log_tail=tail,
-            outputs=tuple(self._masked_outputs()),
+            outputs=self._sight.outputs(),
         )
-
-    def _masked_outputs(self) -> list[Mapping[str, Any]]:
-        shown = self._view.last_outputs(limit_bytes=self._limits.live_outputs_bytes)
-        found: list[Mapping[str, Any]] = json.loads(self._masker.mask(json.dumps(shown).encode()))
-        return found
-
-    def _progress(self, raw_tail: str) -> Progress | None:
-        told = read_progress(self._workspace.progress)
-        found = Progress(*told) if told else self._view.progress() or find_progress(raw_tail)
-        if found is None:
-            return None
-        return Progress(found.done, found.total, self._masker.mask_text(found.label))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from colab_magics.daemon.workspace import Workspace
 from colab_magics.jobs.paths import ARTIFACTS, LOG, NOTEBOOK, OUT
 from colab_magics.jobs.record import Stored, Variable
 from colab_magics.store.variables import Kind, kind_of, suffix_of
+
+_PROGRESS_BYTES = 100_000
+_LABEL_CHARS = 1000
+"""More than is shown: a label is masked before it is cut."""
 
 
 class Harvest:
@@ -141,10 +146,24 @@ class Harvest:
 
 
 def read_progress(path: Path) -> tuple[float, float | None, str] | None:
-    """What `colab_magics.progress` wrote last: done, total, label; None where it wrote nothing."""
+    """What `colab_magics.progress` wrote last: done, total, label; None where it wrote nothing.
+
+    The file is the job's own and may hold anything, or be no file. Both numbers are finite and >= 0.
+    """
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        total = told["total"]
-        return float(told["done"]), None if total is None else float(total), str(told["label"])[:100]
-    except (OSError, ValueError, KeyError, TypeError):
+        if not path.is_file():  # a pipe would be waited for
+            return None
+        with path.open("rb") as file:
+            told = json.loads(file.read(_PROGRESS_BYTES))
+        done, total = _amount(told["done"]), told["total"]
+        return done, None if total is None else _amount(total), str(told["label"])[:_LABEL_CHARS]
+    except (OSError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
         return None
+
+
+def _amount(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"a {type(value).__name__} is no amount")
+    if not 0 <= (amount := float(value)) < math.inf:
+        raise ValueError(f"{amount} is no amount")
+    return amount
