@@ -60,11 +60,12 @@ def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "output/folder").symlink_to(tmp_path / "outside")
     (tmp_path / "output/dangling").symlink_to("nowhere")
     (tmp_path / "output/inside").symlink_to("own")
+    (tmp_path / "output/loop").symlink_to("loop")
     os.mkfifo(tmp_path / "output/pipe")
     found = gather(tmp_path)
     assert sorted(found.files) == ["inside", "own"]
     why = {each.path: each.why_not for each in found.stored if not each.stored}
-    assert sorted(why) == ["dangling", "file", "folder", "pipe"]
+    assert sorted(why) == ["dangling", "file", "folder", "loop", "pipe"]
     assert why["file"] == why["folder"] == "it is a link to a file outside of its folder"
     assert why["pipe"] == "it is not a regular file"
 
@@ -82,6 +83,33 @@ def test_what_is_too_large_is_noted_and_kept_on_the_machine(tmp_path: Path) -> N
     )
     assert (tmp_path / "kept/a.bin").read_bytes() == b"a" * 100
     assert (tmp_path / "kept/c.bin").exists()
+
+
+@pytest.mark.parametrize("pattern", ["data/*", "data/deep", "data/deep/*", "data", "**/*"])
+def test_what_is_behind_a_link_out_of_the_folder_is_neither_stored_nor_moved(
+    tmp_path: Path, pattern: str
+) -> None:
+    drive = tmp_path / "drive"
+    put(drive / "small.txt", b"mine")
+    put(drive / "large.bin", b"x" * 100)
+    put(drive / "deep/a.txt", b"mine")
+    put(drive / "deep/large.bin", b"x" * 100)
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/data").symlink_to(drive)
+    found = gather(tmp_path, pattern, limits=Limits(artifact_bytes=80))
+    assert found.files == {}
+    assert not any(each.stored for each in found.stored)
+    assert not (tmp_path / "kept").exists()
+    assert len([path for path in drive.rglob("*") if path.is_file()]) == 4
+
+
+def test_what_is_too_large_is_copied_out_of_a_checkout(tmp_path: Path) -> None:
+    put(tmp_path / "code/runs/a.bin", b"a" * 100)
+    (tmp_path / "code/link").symlink_to("runs")
+    found = gather(tmp_path, "runs/*", "link/*", limits=Limits(artifact_bytes=80))
+    assert found.files == {}
+    assert (tmp_path / "code/runs/a.bin").read_bytes() == b"a" * 100
+    assert (tmp_path / "kept/runs/a.bin").read_bytes() == b"a" * 100
 
 
 def test_secrets_in_files_are_masked_and_the_digest_is_of_what_is_stored(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -39,8 +41,8 @@ def gather_artifacts(
 ) -> Gathered:
     """Copy, masked, what the output folder holds and what the patterns match in the checkout.
 
-    A file that is too large is moved to `kept`, for whoever has access to this machine. Links are followed
-    only to files of the same folder.
+    A file that is too large goes to `kept`, for whoever has access to this machine: moved out of the output
+    folder, copied from the checkout. Links are followed only to files of the same folder.
 
     Args:
         kept_as: where a person finds what is in `kept`, for the notes.
@@ -69,7 +71,7 @@ def gather_artifacts(
         if stored.stored:
             gathered.files[name] = into / name
             left -= stored.size_bytes
-        elif "limit" in stored.why_not and _keep(path, kept / name):
+        elif "limit" in stored.why_not and _keep(path, kept / name, own=root == output):
             is_kept.add(stored.path)
     refused = [each for each in gathered.stored if not each.stored]
     for each in refused[:10]:
@@ -120,7 +122,7 @@ def _matches(pattern: str, checkout: Path, notes: list[str]) -> list[Path]:
     found: list[Path] = []
     try:
         for path in checkout.glob(pattern):
-            if path.is_dir() and not path.is_symlink():
+            if path.is_dir() and not path.is_symlink() and _is_inside(path, checkout):
                 found.extend(_files(path))
             else:
                 found.append(path)
@@ -141,8 +143,9 @@ def _store(
             return _refused(name, size, "its name cannot stand in a repository")
         if mask(name.encode()) != name.encode():
             return _refused(name, size, "its name has a secret in it")
-        if path.is_symlink() and not path.resolve(strict=True).is_relative_to(root.resolve()):
-            return _refused(name, size, "it is a link to a file outside of its folder")
+        if not _is_inside(path, root):
+            behind = "a link to a file" if path.is_symlink() else "behind a link to a folder"
+            return _refused(name, size, f"it is {behind} outside of its folder")
         known = path.stat()
         if not stat.S_ISREG(known.st_mode):
             return _refused(name, size, "it is not a regular file")
@@ -175,14 +178,35 @@ def _printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _keep(path: Path, target: Path) -> bool:
-    """Move a file to where it stays; whether it did. A courtesy: the record says that it was not stored."""
+def _is_inside(path: Path, root: Path) -> bool:
+    """Whether a path leads to something in the folder, whatever links are on the way.
+
+    Raises:
+        OSError: it leads nowhere.
+    """
+    try:
+        return path.resolve(strict=True).is_relative_to(root.resolve())
+    except RuntimeError as error:  # until Python 3.13
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
+
+
+def _keep(path: Path, target: Path, *, own: bool) -> bool:
+    """Bring a file to where it stays; whether it did. A courtesy: the record says that it was not stored.
+
+    Args:
+        own: it is in the attempt's own output folder, so that nobody misses it there.
+    """
     try:
         if path.is_symlink() or not is_safe(path.name):
             return False
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(path, target)
+        if own:
+            shutil.move(path, target)
+        else:
+            shutil.copyfile(path, target)
     except OSError:
+        with contextlib.suppress(OSError):
+            target.unlink()  # the disk is full, perhaps; half a file helps nobody
         return False
     return True
 
