@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 import harness
 import pytest
@@ -181,6 +182,71 @@ def test_a_job_that_still_waits_here_can_be_taken_back(world: World) -> None:
     store.flush()
 
     assert [job.job_id for job in store.refresh().jobs if job.wanted] == ["b-1"]
+
+
+def test_a_cancel_reaches_a_job_whose_push_landed_without_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = git_world(tmp_path)
+    store, other = world.new_store(), world.new_store()
+    push = Repository.push
+    with monkeypatch.context() as lossy:
+        lossy.setattr(Repository, "push", lambda *at, **more: (push(*at, **more), _no_answer()))
+        assert not store.submit(Submission((a_job(world, "a-1"),))).pushed
+
+    assert store.cancel(["a-1"]).pushed
+
+    assert [(job.job_id, job.wanted) for job in other.refresh().jobs] == [("a-1", False)]
+
+
+def test_a_cancel_of_what_nobody_has_changes_nothing(world: World) -> None:
+    store = world.new_store()
+    assert store.cancel(["a-1"]).commit is None or store.refresh().jobs == ()
+    submit(store, a_job(world, "b-1"))
+    before = store.refresh().intent
+
+    assert store.cancel(["a-1"]).pushed
+
+    assert store.refresh().intent == before
+    assert [job.wanted for job in store.view().jobs] == [True]
+
+
+def test_a_cancel_that_cannot_be_written_does_not_stay_behind(world: World) -> None:
+    store = world.new_store()
+    world.write_by_hand('[{"name": "a" "command": "true"}]')
+    store.refresh()
+
+    with pytest.raises(CorruptError, match="does not parse"):
+        store.cancel(["a-1"])
+
+    assert store.flush().pushed
+
+
+def test_an_interrupted_submit_does_not_stay_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = git_world(tmp_path)
+    store = world.new_store()
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(Repository, "push", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            store.submit(Submission((a_job(world),)))
+
+    assert store.view().waiting == ()
+    assert store.flush().commit is None
+
+
+def test_a_job_that_landed_is_queued_also_when_a_local_ref_is_locked(tmp_path: Path) -> None:
+    world = git_world(tmp_path)
+    store, other = world.new_store(), world.new_store()
+    lock = tmp_path / "clone0/.git/refs/colab/remote/origin/intent.lock"
+    harness.write(lock, "")
+
+    assert store.submit(Submission((a_job(world, "a-1"),))).pushed
+
+    assert store.view().waiting == ()
+    assert [job.job_id for job in other.refresh().jobs] == ["a-1"]
+    lock.unlink()
+    submit(store, a_job(world, "b-1"))
+    assert [job.job_id for job in other.refresh().jobs] == ["a-1", "b-1"]
 
 
 def test_looking_without_a_network_says_so(world: World) -> None:
@@ -399,3 +465,11 @@ def test_a_checkpoint_outlives_its_attempt_and_a_superseded_one_cannot_overwrite
 
     one.drop_checkpoint("a-1")
     assert not two.load_checkpoint("a-1", tmp_path / "none")
+
+
+def _no_answer() -> NoReturn:
+    raise UnreachableError("the answer was lost")
+
+
+def _interrupt(*_: object, **__: object) -> NoReturn:
+    raise KeyboardInterrupt

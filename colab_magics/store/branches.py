@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -22,7 +23,9 @@ from colab_magics.store.branch_reading import Intent, Ledger, origins_of, read_i
 from colab_magics.store.checkpoints import Checkpoints
 from colab_magics.store.code import find_code
 from colab_magics.store.git import ABSENT, PushOutcome, PushUpdate, Refspec, Repository, TreeEntry
-from colab_magics.store.outbox import Outbox, Wish
+from colab_magics.store.outbox import Outbox, Wish, subject
+
+logger = logging.getLogger(__name__)
 
 READ_AHEAD_BYTES = 1_000_000
 """Files up to this size are read along with the first of their job: one process for all of them."""
@@ -93,25 +96,13 @@ class BranchStore:
 
     def submit(self, submission: Submission) -> Receipt:
         entries = tuple({**to_entry(spec), **submission.extras} for spec in submission.specs)
-        wish = self._outbox.add(Wish(entries=entries, blobs=submission.blobs))
-        try:
-            return self.flush()
-        except UnreachableError as error:
-            return Receipt(commit=None, reason=str(error))
-        except ColabError:
-            self._outbox.remove([wish])
-            raise
+        return self._send(Wish(entries=entries, blobs=submission.blobs))
 
     def cancel(self, job_ids: Iterable[str]) -> Receipt:
         wanted = set(job_ids)
-        waiting = {job_id for wish in self._outbox.wishes() for job_id in wish.ids}
         self._outbox.withdraw(wanted)
-        if wanted - waiting:
-            self._outbox.add(Wish(cancels=tuple(sorted(wanted - waiting))))
-        try:
-            return self.flush()
-        except UnreachableError as error:
-            return Receipt(commit=None, reason=str(error))
+        # Also of those that waited here: the push of one may have landed, and only its answer was lost.
+        return self._send(Wish(cancels=tuple(sorted(wanted))))
 
     def flush(self) -> Receipt:
         wishes = self._outbox.wishes()
@@ -124,8 +115,11 @@ class BranchStore:
             # Until now their age kept the snapshots: git throws nothing away that is younger than two weeks.
             self._repository.set_refs(kept)
             raise
-        self._repository.set_refs({**dict.fromkeys(kept), self._track("intent"): commit})
         self._outbox.remove(wishes)
+        try:
+            self._repository.set_refs({**dict.fromkeys(kept), self._track("intent"): commit})
+        except StoreError as error:
+            logger.warning("what was queued is on the remote; the clone did not note it: %s", error)
         return Receipt(commit=commit)
 
     def refresh(self) -> View:
@@ -237,6 +231,17 @@ class BranchStore:
 
     # --- inside ------------------------------------------------------------------------------------------
 
+    def _send(self, wish: Wish) -> Receipt:
+        """Push a wish with all that waits. Only one that nobody answered goes on waiting."""
+        wish = self._outbox.add(wish)
+        try:
+            return self.flush()
+        except UnreachableError as error:
+            return Receipt(commit=None, reason=str(error))
+        except (ColabError, KeyboardInterrupt):
+            self._outbox.remove([wish])
+            raise
+
     def _track(self, what: str) -> str:
         return self._tracking + what
 
@@ -250,10 +255,14 @@ class BranchStore:
 
     def _push_until_granted(self, wishes: Sequence[Wish]) -> str | None:
         """Push the wishes; return the commit of the remote that grants them."""
+        has_cancels = any(wish.cancels for wish in wishes)
         for tries in range(PUSH_TRIES):
             head = self._repository.resolve(self._track("intent"))
             commit = self._with_wishes(head, wishes)
-            if commit == head or commit is None or self._push_wishes(commit, head, wishes):
+            if commit is None or commit == head:
+                if tries or not has_cancels:  # a job to cancel may be on the remote and not known here
+                    return head
+            elif self._push_wishes(commit, head, wishes):
                 return commit
             if tries:
                 time.sleep(random.uniform(0, 0.1 * 2**tries))  # noqa: S311 - to part two that collide
@@ -277,7 +286,7 @@ class BranchStore:
         names = [str(entry["name"]) for wish in wishes for entry in wish.entries]
         commit = self._repository.build_commit(
             {FILE: data, **blobs},
-            message=f"{_subject(names, len(cancels))} {SKIP_CI}\n",
+            message=f"{subject(names, cancels=len(cancels))} {SKIP_CI}\n",
             date_s=int(self._clock()),
             base=head,
             parents=[head] if head else [],
@@ -385,11 +394,3 @@ class BranchStore:
 def _unsent(entry: Mapping[str, Json]) -> Job:
     spec = parse_entry(dict(entry))
     return Job(spec.job_id, spec, JobState(spec.job_id, name=spec.name))
-
-
-def _subject(names: Sequence[str], cancels: int) -> str:
-    queued = f"Queue {names[0]}" if names else ""
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    cancelled = f"cancel {cancels} job{'s' * (cancels > 1)}" if cancels else ""
-    told = "; ".join(part for part in (queued + more, cancelled) if part)
-    return told[:1].upper() + told[1:]

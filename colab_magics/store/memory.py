@@ -70,11 +70,14 @@ class MemoryStore:
             raise
 
     def cancel(self, job_ids: Iterable[str]) -> Receipt:
-        self._cancels |= set(job_ids)
-        self._outbox = [
-            replace(each, specs=tuple(spec for spec in each.specs if spec.job_id not in self._cancels))
+        wanted = set(job_ids)
+        waiting = {spec.job_id for each in self._outbox for spec in each.specs}
+        self._cancels |= wanted - waiting
+        left = [
+            replace(each, specs=tuple(spec for spec in each.specs if spec.job_id not in wanted))
             for each in self._outbox
         ]
+        self._outbox = [each for each in left if each.specs]
         return self._flush_or_wait()
 
     def flush(self) -> Receipt:

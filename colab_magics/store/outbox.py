@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from colab_magics.errors import CorruptError
+from colab_magics.errors import CorruptError, StoreError
 from colab_magics.jobs.spec import Json
 
 FILE = "wish.json"
@@ -46,22 +46,12 @@ class Outbox:
         self._folder = folder
 
     def add(self, wish: Wish) -> Wish:
-        """Keep a wish until `remove`; it is on disk, whole, when this returns."""
-        number = max((int(path.name.split("-")[0]) for path in self._paths()), default=0) + 1
-        name = f"{number:08d}-{os.getpid()}-{os.urandom(3).hex()}"
-        draft = self._folder / f".{name}"
-        draft.mkdir(parents=True)
-        for path, data in wish.blobs.items():
-            target = draft / path
-            target.parent.mkdir(exist_ok=True)
-            target.write_bytes(data)
-        told = {"entries": wish.entries, "cancels": wish.cancels, "blobs": list(wish.blobs)}
-        with (draft / FILE).open("w") as file:
-            file.write(json.dumps(told))
-            file.flush()
-            os.fsync(file.fileno())
-        folder = draft.rename(self._folder / name)
-        return Wish(wish.entries, wish.cancels, wish.blobs, folder)
+        """Keep a wish until `remove`; it is on disk, whole, when this returns.
+
+        Raises:
+            StoreError: the disk refuses; nothing is kept.
+        """
+        return self._write(wish, number=max((_number(path) for path in self._paths()), default=0) + 1)
 
     def wishes(self) -> list[Wish]:
         """All that waits, oldest first.
@@ -78,18 +68,51 @@ class Outbox:
                 shutil.rmtree(wish.folder, ignore_errors=True)
 
     def withdraw(self, job_ids: set[str]) -> None:
-        """Take entries out again that no remote has."""
+        """Take entries out again that no remote has; those that stay keep their place."""
         for wish in self.wishes():
             left = tuple(entry for entry in wish.entries if entry["id"] not in job_ids)
             if len(left) == len(wish.entries):
                 continue
-            if left:
-                self.add(Wish(left, wish.cancels, wish.blobs))
+            if left and wish.folder is not None:
+                self._write(Wish(left, wish.cancels, wish.blobs), number=_number(wish.folder))
             self.remove([wish])
+
+    def _write(self, wish: Wish, *, number: int) -> Wish:
+        name = f"{number:08d}-{os.getpid()}-{os.urandom(3).hex()}"
+        draft = self._folder / f".{name}"
+        told = {"entries": wish.entries, "cancels": wish.cancels, "blobs": list(wish.blobs)}
+        try:
+            draft.mkdir(parents=True)
+            for path, data in wish.blobs.items():
+                target = draft / path
+                target.parent.mkdir(exist_ok=True)
+                target.write_bytes(data)
+            with (draft / FILE).open("w") as file:
+                file.write(json.dumps(told))
+                file.flush()
+                os.fsync(file.fileno())
+            folder = draft.rename(self._folder / name)
+        except OSError as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise StoreError(f"what is queued cannot be kept in {self._folder}: {error}") from error
+        return Wish(wish.entries, wish.cancels, wish.blobs, folder)
 
     def _paths(self) -> list[Path]:
         found = self._folder.iterdir() if self._folder.is_dir() else []
         return sorted(path for path in found if path.name[:1].isdigit())
+
+
+def subject(names: Sequence[str], *, cancels: int) -> str:
+    """What the commit that grants some wishes says: the names of the jobs queued, how many are cancelled."""
+    queued = f"Queue {names[0]}" if names else ""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    cancelled = f"cancel {cancels} job{'s' * (cancels > 1)}" if cancels else ""
+    told = "; ".join(part for part in (queued + more, cancelled) if part)
+    return told[:1].upper() + told[1:]
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name.split("-")[0])
 
 
 def _read(folder: Path) -> Wish | None:
