@@ -71,14 +71,17 @@ class MemoryStore:
 
     def cancel(self, job_ids: Iterable[str]) -> Receipt:
         wanted = set(job_ids)
-        waiting = {spec.job_id for each in self._outbox for spec in each.specs}
-        self._cancels |= wanted - waiting
+        self._cancels |= wanted
         left = [
             replace(each, specs=tuple(spec for spec in each.specs if spec.job_id not in wanted))
             for each in self._outbox
         ]
         self._outbox = [each for each in left if each.specs]
-        return self._flush_or_wait()
+        try:
+            return self._flush_or_wait()
+        except StoreError:
+            self._cancels -= wanted
+            raise
 
     def flush(self) -> Receipt:
         if not self._outbox and not self._cancels:
