@@ -15,8 +15,9 @@ import psutil
 import pytest
 from attempt_harness import LIMITS, job_environment, make_job
 
-from colab_magics.daemon.attempt import Phase, Stop, refuse
+from colab_magics.daemon.attempt import Phase, Stop, load_outcome, refuse, save_outcome
 from colab_magics.daemon.harvest import read_progress
+from colab_magics.jobs.record import to_json
 from colab_magics.jobs.state import Verb
 from colab_magics.progress import progress
 from colab_magics.store.variables import Kind, Packed, pack, unpack
@@ -272,8 +273,6 @@ def test_secrets_are_masked_in_everything_that_leaves(tmp_path: Path) -> None:
         tmp_path, cell=source, environment=environment | {"PLAIN": other}, secrets=(other,), outputs=("x",)
     )
     outcome = job.run()
-    from colab_magics.jobs.record import to_json
-
     left = [path.read_bytes() for path in outcome.files.values()]
     left += [
         to_json(outcome.record),
@@ -284,6 +283,43 @@ def test_secrets_are_masked_in_everything_that_leaves(tmp_path: Path) -> None:
         for form in (secret, "ghp_abcd", other, json.dumps(other)[1:-1], "Z2hwX2FiY2Rl"):
             assert form.encode() not in data
     assert outcome.files["artifacts/a.bin"].read_bytes() == b"\0" + b"*" * len(secret) + b"\xff"
+
+
+def test_half_characters_in_an_error_cost_no_result_and_no_secret(tmp_path: Path) -> None:
+    secret = "ghp_abcdefgh12345678"
+    source = f"x = 1\nraise ValueError(b'caf\\xe9 {secret} \\xff'.decode('utf8', 'surrogateescape'))"
+    job = make_job(tmp_path, cell=source, secrets=(secret,))
+    outcome = job.run()
+    assert outcome.verb is Verb.FAIL
+    assert outcome.record.failure is not None
+    assert outcome.record.failure.message == f"caf\udce9 {'*' * len(secret)} \udcff"
+    assert outcome.record.failure.line == 2
+    assert job.notebook["cells"]
+    saved = save_outcome(tmp_path / "spool", outcome)
+    assert load_outcome(tmp_path / "spool") == saved
+    assert secret.encode() not in to_json(outcome.record)
+    assert secret not in outcome.reason
+
+
+def test_a_secret_of_digits_in_a_number_does_no_harm(tmp_path: Path) -> None:
+    command = "printf '%12345678d' 0 > $COLAB_OUTPUT_DIR/a; echo 12345678; exit 3"
+    outcome = make_job(tmp_path, command=command, secrets=("12345678",)).run()
+    assert outcome.reason == "the command ended with exit code 3: ********"
+    assert outcome.record.artifacts[0].size_bytes == 12345678
+
+
+def test_a_mistake_of_ours_fails_the_job_and_shows_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise UnicodeEncodeError("utf-8", "ghp_abcdefgh12345678", 0, 1, "broken at ghp_abcdefgh12345678")
+
+    monkeypatch.setattr("colab_magics.daemon.attempt.digest_of", fail)
+    outcome = make_job(tmp_path, command="true", secrets=("ghp_abcdefgh12345678",)).run()
+    assert outcome.verb is Verb.FAIL
+    assert outcome.reason.startswith("the daemon failed: UnicodeEncodeError: ")
+    assert outcome.reason.endswith(f"broken at {'*' * 20}")
+    assert b"ghp_" not in to_json(outcome.record)
 
 
 def test_a_large_output_is_kept_as_head_and_tail(tmp_path: Path) -> None:

@@ -50,6 +50,21 @@ def test_lengths_never_change(before: bytes, secret: str, after: bytes) -> None:
     assert secret.encode("utf-8", "surrogatepass") not in masked or set(secret) == {"*"}
 
 
+def test_the_texts_of_a_value_are_masked_and_its_numbers_stay() -> None:
+    masker = Masker(["12345678"])
+    value = {
+        "a": [12345678, 1.12345678, "12345678", "half \ud800"],
+        "12345678": None,
+        "b": ({"c": "x 12345678"},),
+    }
+    stars = "*" * 8
+    assert masker.mask_values(value) == {
+        "a": [12345678, 1.12345678, stars, "half \ud800"],
+        "12345678": None,
+        "b": [{"c": f"x {stars}"}],
+    }
+
+
 def test_each_line_of_a_key_is_a_secret() -> None:
     key = "-----BEGIN-----\nMIIEvQIBADANBgkqhkiG9w0B\nabcdefghijklmnopqrstu\n"
     masked = Masker([key]).mask(b"  | MIIEvQIBADANBgkqhkiG9w0B\n  | abcdefghijklmnopqrstu\n")

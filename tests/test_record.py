@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -38,13 +39,23 @@ def test_a_record_survives_its_json(record: Record) -> None:
     assert from_json(to_json(record)) == record
 
 
+def test_a_record_is_utf8_whatever_is_in_it() -> None:
+    record = replace(FULL, notes=("half \ud800 of \udce9", "line\u2028end"))
+    data = to_json(record)
+    assert "é 🎉" in data.decode()
+    assert len(data.decode().splitlines()) == data.count(b"\n")
+    assert from_json(data) == record
+
+
 def test_what_a_later_version_adds_is_passed_over() -> None:
     told = json.loads(to_json(FULL)) | {"later": 1}
     told["failure"]["later"] = 1
     assert from_json(json.dumps(told).encode()) == FULL
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b'{"format": 1}', b'{"format": 2, "job_id": "a"}'])
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b'{"format": 1}', b'{"format": 2, "job_id": "a"}', b"[" * 100_000]
+)
 def test_what_is_no_record_is_corrupt_and_never_empty(data: bytes) -> None:
     with pytest.raises(CorruptError, match="record does not parse"):
         from_json(data)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import secrets as randomness
 import shutil
 import threading
@@ -52,6 +54,8 @@ __all__ = [
     "save_outcome",
 ]
 _TRACEBACK_BYTES = 256_000
+
+logger = logging.getLogger(__name__)
 
 
 class Attempt:
@@ -143,6 +147,12 @@ class Attempt:
             return self._run()
         except OSError as error:
             return self._refusal(f"the job could not be run: {error}")
+        except Exception as error:  # a mistake of ours; here the secrets are known, and it is told masked
+            name = type(error).__name__
+            logger.error(
+                "attempt %s of %s failed: %s", self._assignment.attempt, self._assignment.spec.job_id, name
+            )
+            return self._refusal(f"the daemon failed: {name}: {error}")
         finally:
             self._close()
 
@@ -357,10 +367,14 @@ class Attempt:
         return Outcome(
             verb=verdict.verb,
             reason=self._masker.mask_text(verdict.reason),
-            record=from_json(self._masker.mask(to_json(record))),
+            record=self._masked(record),
             files=harvest.files,
             environment_text=packages,
         )
+
+    def _masked(self, record: Record) -> Record:
+        # Its texts one by one: in the JSON as a whole, digits that are a secret can stand in any number.
+        return from_json(json.dumps(self._masker.mask_values(json.loads(to_json(record)))).encode())
 
     def _checkpoint_notes(self) -> tuple[str, ...]:
         """What was too large for a checkpoint, said once however often it was tried."""

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 from colab_magics.jobs.secret_names import sounds_secret
@@ -36,6 +37,18 @@ class Masker:
         data = text.encode("utf-8", "surrogatepass")
         masked = self.mask(data)
         return text if masked is data else masked.decode("utf-8", "surrogatepass")
+
+    def mask_values(self, value: Any) -> Any:
+        """The same for the texts in a JSON value; numbers stay, and so do the names of keys."""
+        match value:
+            case str():
+                return self.mask_text(value)
+            case list() | tuple():
+                return [self.mask_values(each) for each in value]
+            case dict():
+                return {key: self.mask_values(each) for key, each in value.items()}
+            case _:
+                return value
 
 
 def secrets_in(environment: Mapping[str, str]) -> list[str]:

@@ -19,7 +19,12 @@ def serialize_line(value: object) -> str:
     (lone surrogates, which `"\\ud800"` in a file or undecodable bytes in a log leave in Python's text):
     these are escaped.
     """
-    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))
+    return _escape(json.dumps(value, ensure_ascii=False))
+
+
+def serialize_indented(value: object) -> str:
+    """The same over many lines, one for each value: for people."""
+    return _escape(json.dumps(value, ensure_ascii=False, indent=1))
 
 
 def find_flaw(value: object) -> str | None:
@@ -36,3 +41,7 @@ def find_flaw(value: object) -> str | None:
         inner = each.values() if isinstance(each, dict) else each
         waiting += [(one, depth + 1) for one in inner]
     return None
+
+
+def _escape(text: str) -> str:
+    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from colab_magics.errors import CorruptError
+from colab_magics.jobs.json_text import serialize_indented
 from colab_magics.jobs.spec import Json
 
 FORMAT = 1
@@ -103,8 +104,8 @@ class Record:
 
 
 def to_json(record: Record) -> bytes:
-    """`record.json`: indented, because people read it on the hosting site."""
-    return (json.dumps({"format": FORMAT} | asdict(record), ensure_ascii=False, indent=1) + "\n").encode()
+    """`record.json`: indented, because people read it on the hosting site; UTF-8 whatever a job said."""
+    return f"{serialize_indented({'format': FORMAT} | asdict(record))}\n".encode()
 
 
 def from_json(data: bytes) -> Record:
@@ -122,7 +123,7 @@ def from_json(data: bytes) -> Record:
         told["outputs"] = tuple(_value(Variable, each) for each in told.get("outputs", ()))
         told["artifacts"] = tuple(_value(Stored, each) for each in told.get("artifacts", ()))
         record: Record = _value(Record, told)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptError(f"a job's record does not parse: {error!r} in {data[:80]!r}") from error
     return record
 
