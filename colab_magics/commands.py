@@ -44,7 +44,7 @@ class Desk:
     settings: Settings
     namespace: MutableMapping[str, Any] | None = None
     awaited: set[str] = field(default_factory=set)
-    opened: dict[tuple[Path, str, str], Queue] = field(default_factory=dict)
+    opened: dict[tuple[Path, Path, str], Queue] = field(default_factory=dict)
     screen: Callable[[], Screen] = Screen
 
     def queues(self, arguments: argparse.Namespace) -> tuple[Repository, list[Queue]]:
@@ -87,7 +87,7 @@ class Desk:
 
     def _kept(self, repository: Repository, found: Queue) -> Queue:
         """The same queue as before: a store remembers what it has read."""
-        key = (repository.common_dir, found.label, found.remote)
+        key = (repository.common_dir, found.folder, found.remote)
         return self.opened.setdefault(key, found)
 
 

@@ -6,6 +6,8 @@ import harness
 import pytest
 
 from colab_magics.errors import NoRemoteError, NoRepositoryError
+from colab_magics.jobs.spec import JobSpec
+from colab_magics.store.base import Submission
 from colab_magics.store.git import Repository
 from colab_magics.store.locate import (
     EMBEDDED,
@@ -93,6 +95,21 @@ def test_a_queue_is_told_apart_by_its_remotes_name_and_remembers_below_the_git_f
     queue = remote_queue(find_project(project))
     assert (queue.label, queue.remote, queue.is_local) == ("origin", "origin", False)
     assert queue.folder == project / ".git" / "colab" / "origin"
+
+
+def test_each_branch_has_an_outbox_and_refs_of_its_own_and_the_same_name_for_people(project: Path) -> None:
+    repository = find_project(project)
+    usual = remote_queue(repository)
+    others = [remote_queue(repository, branch=each) for each in ("big-gpu", "big/gpu")]
+    assert [queue.label for queue in (usual, *others)] == ["origin"] * 3
+    assert len({queue.folder for queue in (usual, *others)}) == 3
+    spec = JobSpec("a-1", "a", "true", None, 60.0, None)
+    harness.git(project, "remote", "set-url", "origin", "http://127.0.0.1:9/queue.git")
+    others[0].store.submit(Submission((spec,)))
+    again = remote_queue(repository, branch="big-gpu")
+    assert again.store.view().waiting == ("a-1",)
+    assert (again.folder / "outbox").is_dir()
+    assert [queue.store.view().waiting for queue in (usual, others[1])] == [(), ()]
 
 
 def test_credentials_of_an_address_are_not_shown(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,15 @@ def test_config_beats_the_environment(notebook: Notebook, monkeypatch: pytest.Mo
     notebook.run("%config ColabMagics.max_variable_mb = 0.001")
     notebook.run("x = 'a' * 5000")
     assert "over the limit" in str(notebook.fail("%%colab_queue --in x\nx"))
+
+
+def test_another_branch_counts_from_the_next_command_on(notebook: Notebook, bare_remote: Path) -> None:
+    notebook.run("%%colab_queue --name first\nx = 1")
+    notebook.run("%config ColabMagics.branch = 'big-gpu'")
+    notebook.run("%%colab_queue --name second\nx = 1")
+    for branch, name in (("gpu-experiments", "first"), ("big-gpu", "second")):
+        entries = json.loads(harness.git(bare_remote, "show", f"{branch}:experiments.json"))
+        assert [entry["name"] for entry in entries] == [name]
 
 
 def test_config_shows_units_and_defaults(notebook: Notebook) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from colab_magics.errors import NoRemoteError, NoRepositoryError
 from colab_magics.jobs.paths import INTENT_BRANCH
+from colab_magics.jobs.spec import content_name, slug
 from colab_magics.store.base import Store
 from colab_magics.store.branches import BranchStore
 from colab_magics.store.git import Repository
@@ -25,8 +26,9 @@ EMBEDDED = Path("embedded") / "queue.git"
 class Queue:
     """A queue as one clone sees it.
 
-    `label` tells it from the clone's others, `remote` is what Git is given to reach it, `address` what people
-    may be shown of it. `folder` is where the clone keeps what it remembers of this queue.
+    `label` is what people call it, `remote` what Git is given to reach it, `address` what people may be shown
+    of it. `folder` is where the clone keeps what it remembers of this queue; another branch of the same remote
+    is another queue, with the same label and a folder and refs of its own.
     """
 
     label: str
@@ -127,8 +129,9 @@ def _find_remote(repository: Repository, wanted: str) -> tuple[str, str]:
 def _queue(
     repository: Repository, *, label: str, remote: str, address: str, branch: str = INTENT_BRANCH
 ) -> Queue:
-    store = BranchStore(repository, remote=remote, label=label, intent_branch=branch)
-    return Queue(label, remote, address, store, repository.colab_dir / label)
+    place = label if branch == INTENT_BRANCH else f"{label}--{slug(branch)}-{content_name(branch.encode())}"
+    store = BranchStore(repository, remote=remote, label=place, intent_branch=branch)
+    return Queue(label, remote, address, store, repository.colab_dir / place)
 
 
 def _and(names: list[str]) -> str:
