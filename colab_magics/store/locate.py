@@ -27,7 +27,7 @@ class Queue:
     """A queue as one clone sees it.
 
     `label` is what people call it, `remote` what Git is given to reach it, `address` what people may be shown
-    of it. `folder` is where the clone keeps what it remembers of this queue; another branch of the same remote
+    of it. `folder` is where the clone keeps what it remembers of this queue; another branch of the remote
     is another queue, with the same label and a folder and refs of its own.
     """
 
