@@ -33,6 +33,10 @@ def test_html_has_the_colours_as_inline_styles():
         '<span style="color:#ff0000">x</span><span style="color:#ff0000;background:#0102ff">y</span>z'
     )
     assert ansi_to_html("\x1b[38;5mx\x1b[;mz\x1b[92mb") == 'xz<span style="color:#27c06d">b</span>'
+    nines = "9" * 5000
+    assert (
+        ansi_to_html(f"\x1b[{nines}mx\x1b[38;5;{nines}my\x1b[0m") == 'x<span style="color:#eeeeee">y</span>'
+    )
     assert 'color:#eeeeee">' in ansi_to_html("\x1b[38;5;255mx")
 
 

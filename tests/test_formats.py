@@ -80,6 +80,7 @@ def test_an_ellipsis_counts_wide_letters_and_emoji_as_two_columns():
 
 
 def test_one_line_has_no_line_breaks_and_nothing_that_a_terminal_obeys():
+    assert formats.one_line("a\ud800b\udcff") == "a\ufffdb\ufffd"
     assert formats.one_line("a\n\tb\x1b[2Jc\x00\u202ed\u2028e") == "a b[2Jcd e"
 
 

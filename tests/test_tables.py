@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from html.parser import HTMLParser
 
@@ -233,8 +234,33 @@ def test_every_state_of_a_job_has_a_sign_and_a_word():
         (Progress(3, 0), None, "3"),
         (Progress(11, 10), 1.0, "11/10"),
         (Progress(None, 10, "a\nb"), None, "a b"),
+        (Progress(math.nan, 10, "a"), None, "a"),
+        (Progress(math.inf, 10), None, ""),
+        (Progress(3, math.nan), None, "3"),
+        (Progress(3, math.inf), None, "3"),
+        (Progress(10**5000, 10), None, ""),
+        (Progress(3, 10**5000), None, "3"),
+        (Progress(1e300, 1e-300), 1.0, "1e+300/1e-300"),
     ],
 )
 def test_progress_is_a_fraction_where_both_ends_are_known(progress, fraction, words):
     assert progress.fraction == fraction
     assert progress.words() == words
+
+
+def test_a_table_is_utf8_whatever_its_texts_and_numbers_are():
+    half = "half \ud800"
+    row = JobRow(
+        "a-1",
+        name=half,
+        state="running",
+        progress=Progress(math.nan, 10, half),
+        worker=half,
+        machine=half,
+        params=((half, half),),
+        reason=half,
+        store=half,
+    )
+    table = JobTable((row,), title=half, notes=(half,), footer=half)
+    assert "half \N{REPLACEMENT CHARACTER}" in table.text().encode().decode()
+    assert "half \N{REPLACEMENT CHARACTER}" in table.html().encode().decode()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
+_HALF = re.compile(r"[\ud800-\udfff]")
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -79,12 +81,20 @@ def pad(text: str, *, width: int, right: bool = False) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` on one line: runs of white space become a space; control characters, that terminals obey, go."""
+    """`text` on one line: runs of white space become a space; control characters, that terminals obey, go.
+
+    Halves of characters, that no UTF-8 holds, are replaced.
+    """
     kept = "".join(
         char if char.isspace() or unicodedata.category(char) not in ("Cc", "Cf") or char == "\u200d" else ""
-        for char in text
+        for char in replace_halves(text)
     )
     return " ".join(kept.split())
+
+
+def replace_halves(text: str) -> str:
+    """`text` with a replacement character for each lone surrogate, on which printing would fail."""
+    return _HALF.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def wrap_text(text: str, *, width: int, indent: str = "") -> list[str]:

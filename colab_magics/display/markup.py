@@ -11,6 +11,8 @@ import html
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from colab_magics.display.formats import replace_halves
+
 
 class StateStyle(NamedTuple):
     """How a state is shown: a sign, words, and the red, green and blue of its tint."""
@@ -42,7 +44,7 @@ def state_style(state: str) -> StateStyle:
 
 def escape(text: object) -> str:
     """Any text as HTML text or attribute."""
-    return html.escape(str(text))
+    return html.escape(replace_halves(str(text)))
 
 
 def wrap(content: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from colab_magics.display import formats, markup
 from colab_magics.display.hints import in_ipython
@@ -34,14 +35,14 @@ class Progress:
     @property
     def fraction(self) -> float | None:
         """0 … 1, None where it cannot be known."""
-        if self.done is None or not self.total or self.total <= 0:
+        if not _is_finite(self.done) or not _is_finite(self.total) or self.total <= 0:
             return None
         return min(max(self.done / self.total, 0.0), 1.0)
 
     def words(self) -> str:
         """`epoch 3/10`, `3/10`, `epoch 3`."""
-        count = "" if self.done is None else formats.format_number(self.done)
-        if self.done is not None and self.total:
+        count = formats.format_number(self.done) if _is_finite(self.done) else ""
+        if count and _is_finite(self.total) and self.total:
             count = f"{count}/{formats.format_number(self.total)}"
         return " ".join(part for part in (formats.one_line(self.label), count) if part)
 
@@ -145,6 +146,11 @@ def count_states(rows: Sequence[JobRow]) -> str:
     return ", ".join(
         f"{counts[state]:,} {markup.state_style(state).words}" for state in order if counts[state]
     )
+
+
+def _is_finite(number: float | None) -> TypeGuard[float]:
+    """Whether it is known and a number that can be shown; a job may say anything."""
+    return number is not None and -sys.float_info.max <= number <= sys.float_info.max
 
 
 def _closing(table: JobTable, shown: Sequence[JobRow]) -> list[str]:
