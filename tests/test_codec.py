@@ -236,6 +236,21 @@ def test_a_sign_of_life_is_one_line_that_is_read_back(live: Live) -> None:
     assert len(data.decode().splitlines()) == 1
 
 
+def test_numbers_that_are_none_are_dropped_from_what_a_worker_says() -> None:
+    said = {
+        "progress": {"done": float("nan"), "total": 10**400, "label": "a"},
+        "elapsed_s": float("-inf"),
+        "x": [1.5],
+    }
+    live = parse_live(
+        changed(serialize_live(Live("anna", 1, 2.0, 3.0)), jobs={"a": said}, machine={"gpu": 1e999})
+    )
+    assert live.jobs == {
+        "a": {"progress": {"done": None, "total": None, "label": "a"}, "elapsed_s": None, "x": [1.5]}
+    }
+    assert live.machine == {"gpu": None}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from colab_magics.errors import CorruptError
 from colab_magics.jobs.json_text import serialize_line
@@ -13,6 +14,8 @@ from colab_magics.jobs.spec import MAX_UNIX_S, Json
 from colab_magics.jobs.state import Event, JobState, State, Verb
 
 FORMAT = 1
+_LARGEST = float.fromhex("0x1.fffffffffffffp+1023")
+"""The largest number that a float holds."""
 SKIP_CI = "[skip ci]"
 """Keeps a push of results from starting the repository's workflows.
 Source: https://docs.github.com/en/actions/managing-workflow-runs/skipping-workflow-runs"""
@@ -145,7 +148,7 @@ def serialize_live(live: Live) -> bytes:
 
 
 def parse_live(data: bytes) -> Live:
-    """What `serialize_live` wrote.
+    """What `serialize_live` wrote. In what a worker says freely, null stands for numbers that are not finite.
 
     Raises:
         CorruptError: not that.
@@ -153,14 +156,14 @@ def parse_live(data: bytes) -> Live:
     try:
         told = json.loads(data)
         _check_format(told)
-        jobs = {str(key): dict(value) for key, value in told["jobs"].items()}
+        jobs = {str(key): _finite(dict(value)) for key, value in told["jobs"].items()}
         return Live(
             worker=str(told["worker"]),
             counter=_count(told["counter"]),
             at=_number(told["at"]),
             poll_s=_number(told["poll_s"]),
             stopping=bool(told["stopping"]),
-            machine=dict(told["machine"]),
+            machine=_finite(dict(told["machine"])),
             jobs=jobs,
         )
     except _BROKEN as error:
@@ -182,6 +185,19 @@ def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, _NUMBER) or not math.isfinite(value):
         raise ValueError(f"{value!r} is not a number")
     return float(value)
+
+
+def _finite(value: Any) -> Any:
+    """A JSON value with None for numbers that no float holds, or that are none."""
+    match value:
+        case dict():
+            return {key: _finite(each) for key, each in value.items()}
+        case list():
+            return [_finite(each) for each in value]
+        case int() | float() if not abs(value) <= _LARGEST:
+            return None
+        case _:
+            return value
 
 
 def _time(value: object) -> float | None:
