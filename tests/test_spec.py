@@ -15,6 +15,7 @@ from colab_magics.jobs.intent import append_entries, parse_intent
 from colab_magics.jobs.spec import (
     DEFAULT_RETRIES,
     DEFAULT_TIMEOUT_S,
+    KINDS,
     MAX_TIMEOUT_S,
     Batch,
     Input,
@@ -28,6 +29,7 @@ from colab_magics.jobs.spec import (
     slug,
     to_entry,
 )
+from colab_magics.store.variables import Kind
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a slow machine too
 
@@ -65,7 +67,9 @@ def specs(draw: st.DrawFn) -> JobSpec:
         timeout_s=draw(st.floats(0, MAX_TIMEOUT_S, exclude_min=True)),
         code=draw(st.none() | st.just(SHA)),
         params=tuple(draw(st.dictionaries(VARIABLES, JSON_VALUES, max_size=3)).items()),
-        inputs=tuple(Input(name, path, draw(TEXT)) for name, path in inputs.items()),
+        inputs=tuple(
+            Input(name, path, draw(st.sampled_from(sorted(KINDS)))) for name, path in inputs.items()
+        ),
         outputs=tuple(draw(st.lists(VARIABLES, max_size=3))),
         artifacts=tuple(draw(st.lists(TEXT.filter(bool), max_size=2))),
         requirements=draw(st.none() | a_path("inputs", ["txt"])),
@@ -220,6 +224,11 @@ def test_an_entry_is_an_object(entry: object) -> None:
             {"in": {"df": {"path": CELL}}},
             f'"in" gives each variable a path and a kind; found {{"path": "{CELL}"}} for df',
         ),
+        (
+            {"in": {"df": {"kind": "csv", "path": "inputs/0123456789ab.csv"}}},
+            '"in" gives each variable one of the kinds json, numpy, parquet, pickle, safetensors; '
+            'found "csv" for df',
+        ),
         ({"in": {"df": {"kind": "json"}}}, '"in" gives each variable a path and a kind; df has no path'),
         (
             {"in": {"df": {"kind": "json", "path": "../x"}}},
@@ -248,6 +257,10 @@ def test_each_mistake_names_its_key_what_was_found_and_what_belongs_there(
     changes: dict[str, object], message: str
 ) -> None:
     assert refusal(**changes) == message
+
+
+def test_the_kinds_of_inputs_are_those_that_variables_can_have() -> None:
+    assert set(Kind) == KINDS
 
 
 def test_an_entry_without_an_id_and_none_offered_is_told_so() -> None:

@@ -23,6 +23,9 @@ MAX_CELL_BYTES = 1_000_000
 """A larger cell is data, not code. GitHub recommends objects of at most 1 MB.
 Source: https://docs.github.com/en/repositories/creating-and-managing-repositories/repository-limits"""
 
+KINDS = frozenset({"json", "numpy", "safetensors", "parquet", "pickle"})
+"""The kinds of inputs: the formats of store/variables.py."""
+
 NOT_PART_OF_THE_JOB = frozenset({"id", "cancel", "queued_at"})
 """Keys of an entry that can change, or differ, without making it another job."""
 
@@ -325,6 +328,11 @@ def _inputs(value: Mapping[str, Json]) -> tuple[Input, ...]:
             raise SpecError(f'"in" names variables; {_show(name)} is not a name that Python allows')
         if not isinstance(what, dict) or not isinstance(what.get("kind"), str):
             raise SpecError(f'"in" gives each variable a path and a kind; found {_show(what)} for {name}')
+        if what["kind"] not in KINDS:
+            kinds = ", ".join(sorted(KINDS))
+            raise SpecError(
+                f'"in" gives each variable one of the kinds {kinds}; found {_show(what["kind"])} for {name}'
+            )
         path = _optional_path(what, "path")
         if path is None:
             raise SpecError(f'"in" gives each variable a path and a kind; {name} has no path')
