@@ -18,7 +18,8 @@ import pytest
 from daemons import Project
 
 from colab_magics.daemon.home import Home, is_alive
-from colab_magics.errors import CorruptError, UsageError
+from colab_magics.daemon.service import Order, run_daemon
+from colab_magics.errors import CorruptError, RefusedError, StoreError, UsageError
 from colab_magics.jobs.spec import JobSpec
 from colab_magics.jobs.state import State, Verb
 from colab_magics.store.base import Submission
@@ -307,6 +308,66 @@ def test_two_daemons_share_a_queue_and_run_each_job_once(queue: Project, tmp_pat
     assert sorted(map(int, ran.read_text().split())) == list(range(12))
     assert {job.state.state for job in queue.store.refresh().jobs} == {State.SUCCEEDED}
     daemons.legal_history(queue)
+
+
+class Refusing:
+    """A store whose remote refuses the code of jobs; everything else is the real one's."""
+
+    def __init__(self, store: BranchStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def checkout(self, spec: JobSpec, folder: Path) -> str:
+        raise RefusedError("fetching was refused: 403")
+
+
+def test_a_machine_that_may_not_fetch_the_code_gives_the_job_back_and_ends(
+    queue: Project, tmp_path: Path
+) -> None:
+    queue.submit(queue.command("a", "true"), queue.command("b", "true"))
+    cache = Repository.init_bare(tmp_path / "cache.git", isolated=True)
+    store = Refusing(BranchStore(cache, remote=queue.remote, label="queue"))
+
+    with pytest.raises(StoreError, match=r"this machine cannot run jobs: .* 403"):
+        daemons.drain(queue, tmp_path / "w", store=store)
+
+    assert [queue.job(name).state.state for name in ("a", "b")] == [State.QUEUED, State.QUEUED]
+    assert queue.job("a").state.expirations == 0
+
+
+def test_a_checkpoint_whose_push_was_not_answered_is_followed_by_the_next(
+    queue: Project, tmp_path: Path
+) -> None:
+    cache = Repository.init_bare(tmp_path / "cache.git", isolated=True)
+    store = BranchStore(cache, remote=queue.remote, label="queue")
+    epochs = [harness.write(tmp_path / f"epoch{number}", str(number)) for number in range(3)]
+    store.save_checkpoint("a", 1, {"epoch": epochs[0]})
+    unanswered = cache.refs("refs/colab/remote/")
+    store.save_checkpoint("a", 1, {"epoch": epochs[1]})
+    cache.set_refs(unanswered)  # type: ignore[arg-type]
+
+    store.save_checkpoint("a", 1, {"epoch": epochs[2]})
+
+    assert store.load_checkpoint("a", tmp_path / "loaded")
+    assert (tmp_path / "loaded" / "epoch").read_text() == "2"
+
+
+def test_a_clone_whose_daemon_was_cut_off_is_made_anew(queue: Project, tmp_path: Path) -> None:
+    queue.submit(queue.command("a", "echo one"))
+    order = Order(repo=queue.remote, once=True, workdir=tmp_path / "w")
+    run_daemon(order)
+    for thing in (tmp_path / "w" / "cache.git" / "objects").rglob("*"):
+        if thing.is_file():
+            thing.chmod(0o600)
+            thing.write_bytes(b"")  # as a file system does that lost its power
+    (tmp_path / "w" / "open").touch()
+    queue.submit(queue.command("b", "echo two"))
+
+    assert run_daemon(order) == 1
+
+    assert queue.job("b").state.state is State.SUCCEEDED
 
 
 def test_a_checkpoint_is_there_when_the_job_runs_again(queue: Project, tmp_path: Path) -> None:

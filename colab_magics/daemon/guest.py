@@ -131,7 +131,7 @@ class Guest:
 
         def end() -> None:
             try:
-                os.getcwd()
+                Path.cwd()
             except OSError:
                 os.chdir("/")  # the cell removed its folder, and IPython asks where it is when it ends
             if thread is not None and thread.is_alive():

@@ -104,6 +104,8 @@ class Daemon:
         try:
             heart.start()
             self._loop(hands, heart)
+            if hands.trouble is not None and not self._stopping.is_set():
+                raise StoreError(f"this machine cannot run jobs: {hands.trouble}") from hands.trouble
         except RefusedError:
             is_welcome = False
             raise
@@ -134,8 +136,6 @@ class Daemon:
                 failures = 0
                 if moved or hands.holding():
                     idle_since = self._clock()
-                elif hands.trouble is not None and not self._stopping.is_set():
-                    raise StoreError(f"this machine cannot run jobs: {hands.trouble}") from hands.trouble
                 elif stopping or self._is_over(view, idle_since):
                     return
                 self._on_status(self._status(hands))
