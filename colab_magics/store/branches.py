@@ -258,12 +258,16 @@ class BranchStore:
         has_cancels = any(wish.cancels for wish in wishes)
         for tries in range(PUSH_TRIES):
             head = self._repository.resolve(self._track("intent"))
-            commit = self._with_wishes(head, wishes)
-            if commit is None or commit == head:
-                if tries or not has_cancels:  # a job to cancel may be on the remote and not known here
-                    return head
-            elif self._push_wishes(commit, head, wishes):
-                return commit
+            try:
+                commit = self._with_wishes(head, wishes)
+                if commit is None or commit == head:
+                    if tries or not has_cancels:  # a job to cancel may be on the remote and not known here
+                        return head
+                elif self._push_wishes(commit, head, wishes):
+                    return commit
+            except CorruptError:
+                if tries:  # else it may have been repaired since it was seen
+                    raise
             if tries:
                 time.sleep(random.uniform(0, 0.1 * 2**tries))  # noqa: S311 - to part two that collide
             self._fetch([Refspec(self._intent_ref, self._track("intent"))])

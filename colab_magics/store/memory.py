@@ -71,7 +71,8 @@ class MemoryStore:
 
     def cancel(self, job_ids: Iterable[str]) -> Receipt:
         wanted = set(job_ids)
-        self._cancels |= wanted
+        added = wanted - self._cancels
+        self._cancels |= added
         left = [
             replace(each, specs=tuple(spec for spec in each.specs if spec.job_id not in wanted))
             for each in self._outbox
@@ -80,7 +81,7 @@ class MemoryStore:
         try:
             return self._flush_or_wait()
         except StoreError:
-            self._cancels -= wanted
+            self._cancels -= added
             raise
 
     def flush(self) -> Receipt:
