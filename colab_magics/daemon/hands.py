@@ -203,7 +203,8 @@ class Hands:
                 outcome = self._run(spec, number)
             except Exception as error:  # a bug of ours must fail this job, not the queue
                 logger.exception("attempt %s of %s could not be run", number, spec.job_id)
-                outcome = refuse(spec, number, f"the daemon failed: {error!r}", worker=self._home.worker)
+                told = f"the daemon failed: {type(error).__name__}, its log says more"
+                outcome = refuse(spec, number, told, worker=self._home.worker)
             outcome = self._spooled(key, outcome)
             with self._changed:
                 self._running = None
