@@ -21,7 +21,6 @@ from colab_magics.store.git import Repository
 
 COMMAND_S, CELL_S = 0.3, 1.0
 PATIENCE_S = 120.0
-PEERS = 3
 SAYS_A_LITTLE = "seq 1 30"
 
 
@@ -91,8 +90,8 @@ def measure_cost(folder: Path, *, jobs: int, rounds: int) -> list[Row]:
                 took_s.append(_timed(partial(_drain, labs[kind].bare, folder / kind / "home")))
             if number >= 0:  # before, the list of packages is made, and everything is cold
                 costs[kind].append((took_s[1] - took_s[0]) / (many - 1))
-        pushes.append(median(_timed(partial(_push_by_hand, beside)) for _ in range(PEERS)))
-        kernels.append(median(_timed(_bare_kernel) for _ in range(PEERS)))
+        pushes.append(_timed(partial(_push_by_hand, beside)))
+        kernels.append(_timed(_bare_kernel))
     itself_s = median(_timed(partial(subprocess.run, ["bash", "-c", "true"])) for _ in range(10))
     beyond = [cost - itself_s for cost in costs["command"]]
     pushed = f"`git commit` and `push` by hand take {median(pushes):.2f} s"
