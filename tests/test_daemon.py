@@ -441,6 +441,27 @@ def test_an_identity_that_does_not_parse_is_never_replaced(tmp_path: Path) -> No
         Home(tmp_path / "w")
 
 
+def test_a_rewound_queue_ends_no_job_not_even_when_the_next_is_queued(queue: Project, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    queue.submit(queue.command("first", "true"))
+    queue.submit(queue.command("a", wait_for_file(go)))
+    bare = Path(queue.remote.removeprefix("file://"))
+    with daemons.running(queue, tmp_path / "w"):
+        queue.wait_for("a", State.RUNNING)
+        harness.git(bare, "update-ref", "refs/heads/gpu-experiments", "refs/heads/gpu-experiments~1")
+        colleague = harness.clone(queue.remote, tmp_path / "colleague")
+        other = daemons.open_project(colleague)
+        other.submit(other.command("b", "true"))
+        harness.wait_until(
+            lambda: "b" in {job.job_id for job in queue.store.refresh().jobs}, what="the next job to be seen"
+        )
+        go.touch()
+        queue.wait_for("b", State.SUCCEEDED)
+
+    events = [event for event in daemons.legal_history(queue) if event.job_id == "a"]
+    assert [event.verb for event in events] == [Verb.LEASE, Verb.SUCCEED]
+
+
 def test_a_ledger_that_was_rewritten_stops_the_daemon_and_the_old_one_is_kept(
     queue: Project, tmp_path: Path
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from colab_magics.errors import SpecError
@@ -73,7 +73,11 @@ def broken_file(data: bytes, message: str) -> Job:
 
 
 def join(
-    entries: Sequence[Job], states: Mapping[str, JobState], *, removal_counts: bool = True
+    entries: Sequence[Job],
+    states: Mapping[str, JobState],
+    *,
+    removal_counts: bool = True,
+    spared: Collection[str] = (),
 ) -> tuple[Job, ...]:
     """The jobs of both branches: those of the intent in its order, then those that only the ledger knows.
 
@@ -81,12 +85,16 @@ def join(
         entries: what `read_entries` made.
         states: the ledger's.
         removal_counts: whether a running job whose entry is gone is taken as cancelled. Not so where the
-            branch was rewound rather than edited: that proves no wish.
+            file is broken: that proves no wish.
+        spared: ids of jobs whose entries vanished when the branch was rewound rather than edited.
     """
     named = {job.job_id for job in entries}
     joined = [replace(job, state=states[job.job_id]) if job.job_id in states else job for job in entries]
     gone = (state for state in states.values() if state.job_id not in named)
-    return (*joined, *(Job(state.job_id, None, state, wanted=not removal_counts) for state in gone))
+    return (
+        *joined,
+        *(Job(each.job_id, None, each, wanted=not removal_counts or each.job_id in spared) for each in gone),
+    )
 
 
 def fold(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from colab_magics.errors import CorruptError
 from colab_magics.jobs import paths
@@ -18,12 +18,17 @@ from colab_magics.store.origins import find_origins
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """experiments.json as of one commit. `note` says what is wrong with a newer version, if it is broken."""
+    """experiments.json as of one commit.
+
+    `note` says what is wrong with a newer version, if it is broken. `spared` are the ids of jobs whose
+    entries vanished when somebody rewound the branch, and are not back: that was no wish to end them.
+    """
 
     head: str | None = None
     jobs: tuple[Job, ...] = ()
     origins: Mapping[str, Origin] = field(default_factory=dict)
     note: str = ""
+    spared: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +41,15 @@ class Ledger:
 
 def read_intent(repository: Repository, head: str | None, *, before: Intent) -> Intent:
     """The jobs of experiments.json as of `head`; of the latest version that parses, if that one does not."""
-    if head is None:
-        return Intent()
+    if head == before.head:
+        return before
+    told = _read(repository, head, before=before) if head else Intent()
+    rewound = before.head and not (head and repository.is_ancestor(before.head, head))
+    vanished = before.spared | ({job.job_id for job in before.jobs} if rewound else frozenset())
+    return replace(told, spared=frozenset(vanished - {job.job_id for job in told.jobs}))
+
+
+def _read(repository: Repository, head: str, *, before: Intent) -> Intent:
     broken: Job | None = None
     for commit in _versions(repository, head):
         data = repository.read(commit, FILE)

@@ -85,7 +85,6 @@ class BranchStore:
         self._checkpoints = Checkpoints(repository, remote=remote, tracking=f"{self._tracking}checkpoint/")
         self._intent, self._ledger = Intent(), Ledger()
         self._lives: dict[str, tuple[str, Live]] = {}
-        self._rewound = False
         self._unsettled: _Unsettled | None = None
         self._folder: _Folder | None = None
         self._written: tuple[str, bytes] | None = None
@@ -141,9 +140,10 @@ class BranchStore:
         waiting = tuple(entry for wish in self._outbox.wishes() for entry in wish.entries)
         known = {job.job_id for job in self._intent.jobs}
         unsent = [_unsent(entry) for entry in waiting if entry["id"] not in known]
-        sound = not self._intent.note and not self._rewound
+        sound, spared = not self._intent.note, self._intent.spared
+        joined = join(self._intent.jobs, self._ledger.states, removal_counts=sound, spared=spared)
         return View(
-            jobs=(*join(self._intent.jobs, self._ledger.states, removal_counts=sound), *unsent),
+            jobs=(*joined, *unsent),
             lives={worker: live for worker, (_, live) in self._lives.items()},
             intent=self._intent.head,
             ledger=self._ledger.head,
@@ -373,10 +373,7 @@ class BranchStore:
         """Read what the tracking refs point at, as far as it is new."""
         refs = self._repository.refs(self._tracking)
         intent, ledger = refs.get(self._track("intent")), refs.get(self._track("ledger"))
-        if intent != self._intent.head:
-            old = self._intent.head
-            self._rewound = bool(old and not (intent and self._repository.is_ancestor(old, intent)))
-            self._intent = read_intent(self._repository, intent, before=self._intent)
+        self._intent = read_intent(self._repository, intent, before=self._intent)
         old = self._ledger.head
         if old and ledger != old and not (ledger and self._repository.is_ancestor(old, ledger)):
             self._rescue(old)
