@@ -166,6 +166,7 @@ class MemoryStore:
         if asked is None:
             return Recorded.LOST
         if not remote.reachable:
+            self._unsettled = replace(asked, live=None)  # by then it would be an old one
             return Recorded.UNKNOWN
         self._unsettled = None
         with remote.lock:
