@@ -35,12 +35,12 @@ pytestmark = pytest.mark.git_http
 SEEDS = [int(seed) for seed in os.environ.get("CHAOS_SEEDS", "1").split()]
 """One in the suite; CHAOS_SEEDS="1 2 3" tries others."""
 
-JOBS, DAEMONS, LEASE_S = 20, 3, 5.0
+JOBS, DAEMONS, LEASE_S = 18, 3, 5.0
 SETTINGS = DaemonSettings(
     poll_s=0.3, lease_s=LEASE_S, live_s=0.5, heartbeat_s=1.0, push_interval_s=0.0, once=True
 )
 FAULTS = {Fault.LOST_REQUEST: 0.04, Fault.LOST_ANSWER: 0.06, Fault.LATE: 0.03, Fault.SLOW: 0.05}
-KINDS = ("kill", "kill and move", "freeze", "kill", "freeze", "stop")
+KINDS = ("kill", "kill and move", "freeze", "freeze", "stop")
 END_S = 150.0
 
 

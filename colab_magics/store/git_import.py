@@ -5,6 +5,7 @@ Source: git-fast-import(1), "INPUT FORMAT"; works with git 2.34.
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,9 @@ def build_commit(
             arguments = ("fast-import", "--quiet", "--done", "--force", "--date-format=raw")
             answer = runner.run_locking(*arguments, stdin=stream)
     except OSError as error:
-        raise StoreError(f"building a commit in {runner.git_dir} failed: {error}.") from error
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        told = f"{error}; the disk is full: free some space and try again" if is_full else str(error)
+        raise StoreError(f"building a commit in {runner.git_dir} failed: {told}.") from error
     sha = answer.stdout.decode().strip()
     if answer.returncode or len(sha) != SHA_LENGTH:
         for report in runner.git_dir.glob("fast_import_crash_*"):
