@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from colab_magics.daemon.attempt import Assignment, Attempt, Limits, Outcome
+from colab_magics.daemon.assignment import Assignment, Limits, Outcome
+from colab_magics.daemon.attempt import Attempt
 from colab_magics.jobs.spec import JobSpec, Json
 
 LIMITS = Limits(grace_s=1.0)

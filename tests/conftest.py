@@ -15,8 +15,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import colab_pins
+import git_http
 import harness
 import pytest
+from git_http import GitHttpServer
 
 _RESTORE = pytest.StashKey[dict[str, str | None]]()
 _HOME = pytest.StashKey[Path]()
@@ -110,3 +112,13 @@ def colab_python(tmp_path_factory: pytest.TempPathFactory, built_wheel: Path) ->
     harness.run([python, "-m", "pip", "install", "-q", built_wheel])
     yield python
     harness.remove_folder(target)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[GitHttpServer]:
+    """A Git server over HTTP with passwords, without a repository yet; what uses it is marked `git_http`."""
+    absent = git_http.what_is_missing()
+    if absent:
+        harness.missing(absent)
+    with GitHttpServer(tmp_path / "served") as running:
+        yield running

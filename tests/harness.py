@@ -144,6 +144,17 @@ def refs(repository: Path) -> dict[str, str]:
     return dict(line.split(" ") for line in lines)
 
 
+def all_objects(repository: Path) -> bytes:
+    """Every object of a repository, reachable or not, unpacked: names in trees and messages too."""
+    done = subprocess.run(
+        ["git", "cat-file", "--batch", "--batch-all-objects", "--unordered"],
+        cwd=repository,
+        capture_output=True,
+        check=True,
+    )
+    return done.stdout
+
+
 def untouched_state(project: Path) -> dict[str, str]:
     """Return what the product must never change in a person's clone, to be compared before and after.
 

@@ -15,8 +15,10 @@ import psutil
 import pytest
 from attempt_harness import LIMITS, job_environment, make_job
 
-from colab_magics.daemon.attempt import Phase, Stop, load_outcome, refuse, save_outcome
+from colab_magics.daemon.assignment import Phase, Stop
 from colab_magics.daemon.harvest import read_progress
+from colab_magics.daemon.spool import load_outcome, save_outcome
+from colab_magics.daemon.verdict import refuse
 from colab_magics.jobs.record import to_json
 from colab_magics.jobs.state import Verb
 from colab_magics.progress import progress

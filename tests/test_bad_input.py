@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import daemons
-import git_http
 import harness
 import psutil
 import pytest
@@ -180,23 +179,19 @@ def test_no_remote(tmp_path: Path, fail: Fail) -> None:
 
 
 @pytest.mark.git_http
-def test_no_permission(tmp_path: Path, fail: Fail) -> None:
-    absent = git_http.what_is_missing()
-    if absent:
-        harness.missing(absent)
-    with GitHttpServer(tmp_path / "served") as server:
-        server.create("lab")
-        harness.make_project(tmp_path / "theirs", remote_url=server.url("lab", user="writer"))
-        mine = harness.clone(server.url("lab", user="reader"), tmp_path / "mine")
-        with shells.open_notebook(mine) as notebook:
-            told = notebook.fail("%%colab_queue\nx = 1")
-            assert told.startswith(f"pushing to {server.url('lab')} was refused: ")
-            assert told.endswith("403; check the address, the token and what it may do.")
-            assert "No jobs yet" in str(notebook.run("%colab_queue")), "nothing waits to be refused again"
-        assert fail(mine, "queue", "--command", "true", code=1) == told
-        harness.git(mine, "remote", "set-url", "origin", server.url("lab"))
-        told = fail(mine, "queue", "--command", "true", code=1)
-        assert f"pushing to {server.url('lab')} was refused: could not read Username" in told
+def test_no_permission(server: GitHttpServer, tmp_path: Path, fail: Fail) -> None:
+    server.create("lab")
+    harness.make_project(tmp_path / "theirs", remote_url=server.url("lab", user="writer"))
+    mine = harness.clone(server.url("lab", user="reader"), tmp_path / "mine")
+    with shells.open_notebook(mine) as notebook:
+        told = notebook.fail("%%colab_queue\nx = 1")
+        assert told.startswith(f"pushing to {server.url('lab')} was refused: ")
+        assert told.endswith("403; check the address, the token and what it may do.")
+        assert "No jobs yet" in str(notebook.run("%colab_queue")), "nothing waits to be refused again"
+    assert fail(mine, "queue", "--command", "true", code=1) == told
+    harness.git(mine, "remote", "set-url", "origin", server.url("lab"))
+    told = fail(mine, "queue", "--command", "true", code=1)
+    assert f"pushing to {server.url('lab')} was refused: could not read Username" in told
 
 
 def test_a_detached_head_is_as_good_as_a_branch(lab: Lab) -> None:
@@ -578,7 +573,7 @@ raise SystemExit(text)
     assert lab.ended(cell).state.state is State.SUCCEEDED
     assert lab.ended(error).state.reason.startswith("ValueError: ****")
     lab.sync()
-    everything = all_objects(bare_remote)
+    everything = harness.all_objects(bare_remote)
     assert b"leak.txt" in everything
     for name, secret in secrets.items():
         for form in forms_of(secret):
@@ -593,14 +588,3 @@ def forms_of(secret: str) -> list[str]:
 
     encoded = base64.b64encode(secret.encode()).decode().rstrip("=")
     return [secret, json.dumps(secret)[1:-1], urllib.parse.quote_plus(secret), encoded[: len(encoded) - 2]]
-
-
-def all_objects(repository: Path) -> bytes:
-    """Every object of a repository, reachable or not, unpacked: names in trees and messages too."""
-    done = subprocess.run(
-        ["git", "cat-file", "--batch", "--batch-all-objects", "--unordered"],
-        cwd=repository,
-        capture_output=True,
-        check=True,
-    )
-    return done.stdout

@@ -12,13 +12,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import daemons
-import git_http
 import harness
 import psutil
 import pytest
@@ -42,15 +40,6 @@ SETTINGS = DaemonSettings(
 FAULTS = {Fault.LOST_REQUEST: 0.04, Fault.LOST_ANSWER: 0.06, Fault.LATE: 0.03, Fault.SLOW: 0.05}
 KINDS = ("kill", "kill and move", "freeze", "freeze", "stop")
 END_S = 150.0
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[GitHttpServer]:
-    absent = git_http.what_is_missing()
-    if absent:
-        harness.missing(absent)
-    with GitHttpServer(tmp_path / "served") as running:
-        yield running
 
 
 @dataclass

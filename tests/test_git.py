@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import git_http
 import harness
 import psutil
 import pytest
@@ -667,15 +666,6 @@ def test_no_message_has_a_password_in_it(repository: Repository) -> None:
         repository.fetch("ftp://ada:s3cret@host/x", [Refspec(MAIN, TRACKED)])
     assert "s3cret" not in f"{refused.value}{unusable.value}"
     assert "s3cret" not in repr(replace(repository, runner=replace(repository.runner, token="s3cret")))
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[GitHttpServer]:
-    absent = git_http.what_is_missing()
-    if absent:
-        harness.missing(absent)
-    with GitHttpServer(tmp_path / "served") as running:
-        yield running
 
 
 @pytest.mark.git_http

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import git_http
@@ -12,15 +11,6 @@ from git_http import GitHttpServer
 from harness import git, try_git
 
 pytestmark = pytest.mark.git_http
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[GitHttpServer]:
-    absent = git_http.what_is_missing()
-    if absent:
-        harness.missing(absent)
-    with GitHttpServer(tmp_path / "served") as running:
-        yield running
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import daemons
-import git_http
 import harness
 import psutil
 import pytest
@@ -31,15 +30,6 @@ from colab_magics.store.git import Repository
 pytestmark = pytest.mark.git_http
 
 TOKEN = PASSWORDS["writer"]
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[GitHttpServer]:
-    absent = git_http.what_is_missing()
-    if absent:
-        harness.missing(absent)
-    with GitHttpServer(tmp_path / "served") as running:
-        yield running
 
 
 @pytest.fixture
@@ -229,7 +219,7 @@ def test_the_token_is_nowhere(server, lab, start, tmp_path) -> None:  # type: ig
     assert not [line for line in daemon.arguments if TOKEN in line]
     assert TOKEN not in daemon.words
     for repository in (server.root / "lab.git", daemon.workdir / "cache.git"):
-        everything = all_objects(repository)
+        everything = harness.all_objects(repository)
         assert b"COLAB_JOB_ID" in everything
         for form in (TOKEN.encode(), base64.b64encode(TOKEN.encode())[:12]):
             assert form not in everything
@@ -237,17 +227,6 @@ def test_the_token_is_nowhere(server, lab, start, tmp_path) -> None:  # type: ig
         for path in folder.rglob("*"):
             if path.is_file():
                 assert TOKEN.encode() not in path.read_bytes(), path
-
-
-def all_objects(repository: Path) -> bytes:
-    """Every object of a repository, reachable or not, unpacked."""
-    done = subprocess.run(
-        ["git", "cat-file", "--batch", "--batch-all-objects", "--unordered"],
-        cwd=repository,
-        capture_output=True,
-        check=True,
-    )
-    return done.stdout
 
 
 @pytest.mark.parametrize("fault", [Fault.LOST_REQUEST, Fault.LOST_ANSWER, Fault.LATE])

@@ -10,7 +10,7 @@ import harness
 import pytest
 from attempt_harness import job_environment, make_job
 
-from colab_magics.daemon.attempt import Limits, Phase, Stop
+from colab_magics.daemon.assignment import Limits, Phase, Stop
 from colab_magics.jobs.state import Verb
 
 

@@ -24,7 +24,6 @@ from colab_magics.daemon.overlay import Installer
 from colab_magics.daemon.packages import PackageList, digest_of
 from colab_magics.daemon.processes import Alarm, Child, Watch, end_marked
 from colab_magics.daemon.sight import Sight
-from colab_magics.daemon.spool import load_outcome, save_outcome
 from colab_magics.daemon.telemetry import MemoryMeter, describe_gpu, describe_machine
 from colab_magics.daemon.verdict import (
     Verdict,
@@ -41,18 +40,6 @@ from colab_magics.jobs.record import Progress, Record, from_json, to_json
 from colab_magics.jobs.state import TRANSITIONS, State, Verb
 from colab_magics.store.variables import Kind, suffix_of
 
-__all__ = [
-    "Assignment",
-    "Attempt",
-    "Limits",
-    "Live",
-    "Outcome",
-    "Phase",
-    "Stop",
-    "load_outcome",
-    "refuse",
-    "save_outcome",
-]
 _TRACEBACK_BYTES = 256_000
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from colab_magics.daemon.attempt import Assignment, Attempt, Limits, Live, Outcome, Stop, refuse
+from colab_magics.daemon.assignment import Assignment, Limits, Live, Outcome, Stop
+from colab_magics.daemon.attempt import Attempt
 from colab_magics.daemon.home import Home
 from colab_magics.daemon.spool import drop_outcome, load_outcome, save_outcome
+from colab_magics.daemon.verdict import refuse
 from colab_magics.daemon.workspace import end_left_over
 from colab_magics.errors import (
     ColabError,

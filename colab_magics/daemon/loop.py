@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from colab_magics.daemon.attempt import Stop as StopAttempt
+from colab_magics.daemon.assignment import Stop as StopAttempt
 from colab_magics.daemon.hands import Finished, Hands, Setup
 from colab_magics.daemon.heartbeat import Heartbeat
 from colab_magics.daemon.home import Home

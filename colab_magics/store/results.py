@@ -32,11 +32,6 @@ class Variables:
         return self.values
 
 
-def variable_names(store: Store, job_id: str) -> list[str]:
-    """The variables that the job sent back, without opening them."""
-    return sorted(_variable_files(store, job_id))
-
-
 def read_packed(store: Store, job_id: str) -> dict[str, Packed]:
     """The variables that the job sent back, not opened."""
     found = {}
