@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import daemons
 import harness
@@ -21,7 +22,7 @@ from colab_magics.daemon.home import Home, is_alive
 from colab_magics.daemon.service import Order, run_daemon
 from colab_magics.errors import CorruptError, RefusedError, StoreError, UsageError
 from colab_magics.jobs.spec import JobSpec
-from colab_magics.jobs.state import State, Verb
+from colab_magics.jobs.state import Event, State, Verb
 from colab_magics.store.base import Submission
 from colab_magics.store.branches import BranchStore
 from colab_magics.store.git import Repository
@@ -308,6 +309,35 @@ def test_two_daemons_share_a_queue_and_run_each_job_once(queue: Project, tmp_pat
     assert sorted(map(int, ran.read_text().split())) == list(range(12))
     assert {job.state.state for job in queue.store.refresh().jobs} == {State.SUCCEEDED}
     daemons.legal_history(queue)
+
+
+class JustEnded:
+    """Hands whose only attempt ends while the daemon is deciding: between its first and its second look."""
+
+    def __init__(self, key: tuple[str, int]) -> None:
+        self._key, self._looks = key, 0
+
+    def finished(self) -> list[SimpleNamespace]:
+        self._looks += 1
+        return [SimpleNamespace(job_id=self._key[0], attempt=self._key[1])] if self._looks > 1 else []
+
+    def holding(self) -> frozenset[tuple[str, int]]:
+        return frozenset([self._key])
+
+
+def test_an_attempt_that_ends_while_the_daemon_decides_is_not_taken_for_dead(
+    queue: Project, tmp_path: Path
+) -> None:
+    queue.submit(queue.command("a", "true"))
+    daemon, home = daemons.make_daemon(queue, tmp_path / "w")
+    lease = Event(Verb.LEASE, "a", 1, home.worker, at=1_700_000_000.0)
+    queue.store.record(queue.store.refresh(), [lease], summaries={}, files={})
+
+    moved = daemon._turn(queue.store.refresh(), JustEnded(("a", 1)), None, draining=False)  # type: ignore[arg-type]
+
+    home.close()
+    assert not moved
+    assert queue.job("a").state.state is State.RUNNING
 
 
 class Refusing:

@@ -189,15 +189,16 @@ class Daemon:
         events = [self._event(each) for each in ended]
         changed = fold(view.jobs, events, {})
         jobs = [replace(job, state=changed.get(job.job_id, job.state)) for job in view.jobs]
-        over = {(each.job_id, each.attempt) for each in hands.finished()}
+        # Without those that are written now, and no others: one that ends at this moment is still in hand.
+        holding = hands.holding() - {(each.job_id, each.attempt) for each in ended}
         actions = planning.plan(
             jobs,
             worker=self._home.worker,
-            holding=hands.holding() - over,
+            holding=holding,
             signs=self._signs,
             now=self._looked_at,
             lease_s=self._lease_s,
-            capacity=0 if draining else self._capacity(jobs, view, len(hands.holding() - over)),
+            capacity=0 if draining else self._capacity(jobs, view, len(holding)),
             at=self._now(),
         )
         for action in actions:
