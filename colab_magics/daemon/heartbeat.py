@@ -77,10 +77,9 @@ class Heartbeat:
 
     def _work(self) -> None:
         while not self._closing.wait(self._settings.live_s):
-            late = time.monotonic() - self._beat_at > self._settings.heartbeat_s
-            if not late and (self._pushes.wait_s(urgent=False) > 0 or _lasting(self._jobs()) == self._shown):
-                continue
             try:
+                if not self._is_due():
+                    continue
                 self._store.publish(self.next_sign())
                 self.was_heard = True
                 self._pushes.spent()
@@ -92,6 +91,11 @@ class Heartbeat:
                 logger.warning("no sign of life could be given: %s", error)
             except Exception:  # a bug of ours must not make this worker look dead
                 logger.exception("no sign of life could be given")
+
+    def _is_due(self) -> bool:
+        if time.monotonic() - self._beat_at > self._settings.heartbeat_s:
+            return True
+        return self._pushes.wait_s(urgent=False) <= 0 and _lasting(self._jobs()) != self._shown
 
     def _save_checkpoint(self) -> None:
         changed = self._hands.changed_checkpoint()
