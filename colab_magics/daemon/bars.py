@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from colab_magics.daemon.shown import strip_ansi
 from colab_magics.jobs.record import Progress
 
 _NUMBER = r"(\d+(?:\.\d+)?)([kMGTPEZY]?)"
@@ -13,7 +14,6 @@ _BAR = re.compile(
     rf"^(?P<label>.*?)\s*(?:\d{{1,3}}%)?\|[^|]*\|\s*{_NUMBER}/{_NUMBER}\S*\s*\[\d+:\d\d[^\]]*\]?"
 )
 _COUNT = re.compile(rf"^(?P<label>.*?:)?\s*{_NUMBER}(?:[A-Za-z]+)\s\[\d+:\d\d(?::\d\d)?,[^\]]*\]")
-_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _SCALE = {"": 1.0} | {letter: 1000.0**power for power, letter in enumerate("kMGTPEZY", start=1)}
 
 
@@ -23,7 +23,7 @@ def find_progress(log_tail: str) -> Progress | None:
     Args:
         log_tail: the end of a job's output, with the carriage returns that redraw a bar.
     """
-    for line in reversed(re.split(r"[\r\n]+", _ANSI.sub("", log_tail))):
+    for line in reversed(re.split(r"[\r\n]+", strip_ansi(log_tail))):
         found = parse_bar(line)
         if found is not None:
             return found

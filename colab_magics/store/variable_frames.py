@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from colab_magics.errors import CorruptError, VariableError
+from colab_magics.jobs.spec import Json
 from colab_magics.store import variable_json
 
 METADATA_KEY = b"colab_magics"
@@ -138,7 +139,7 @@ def _read(data: bytes) -> Any:
     return series
 
 
-def _encode(value: object, *, place: str) -> variable_json.Json:
+def _encode(value: object, *, place: str) -> Json:
     return variable_json.encode(value, place=place, leaf=lambda _value, _place: None)
 
 

@@ -25,8 +25,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from colab_magics.errors import VariableError
+from colab_magics.jobs.spec import Json
 
-Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 EncodeLeaf = Callable[[object, str], Json]
 DecodeLeaf = Callable[[str, str], object]
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from colab_magics.errors import CorruptError, VariableError
+from colab_magics.jobs.spec import Json
 from colab_magics.store import variable_json
-from colab_magics.store.variable_json import Json
 
 METADATA_KEY = "colab_magics"
 ALONE = "value"
