@@ -87,6 +87,12 @@ class Message:
         parent = self.parsed_parent_header
         return self._text("parent_header", parent, "msg_id") if parent else None
 
+    @property
+    def size_bytes(self) -> int:
+        """The length of its parts and buffers together."""
+        parts = len(self.header) + len(self.parent_header) + len(self.metadata) + len(self.content)
+        return parts + sum(len(buffer) for buffer in self.buffers)
+
     def _object(self, part: str, raw: bytes) -> JsonObject:
         if part not in self._parsed:
             self._parsed[part] = _parse_object(raw, what=f"the {part} of a message on {self.channel}")
