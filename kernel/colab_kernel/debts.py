@@ -81,10 +81,8 @@ class Debts:
         """What `request` proves about older ones of its lane: a reply about replies, a status about idles."""
         for older in self.table.before(request):
             if is_reply and older.answers and not older.replied:
-                is_debug = older.message.msg_type == "debug_request"
-                self.fail(
-                    older, sentences.NO_REPLY if is_debug and older.idle else sentences.LOST_REPLY, now=now
-                )
+                is_silent = older.idle and older.message.msg_type == "debug_request"
+                self.fail(older, sentences.NO_REPLY if is_silent else sentences.LOST_REPLY, now=now)
             elif not is_reply and not older.idle and (older.replied or not older.answers):
                 older.idle = True
                 if not older.is_own:

@@ -15,9 +15,6 @@ from colab_kernel.messages import Message
 LASTS_S = 10.0
 """How long after its last word of it a server is taken to drop messages: its window is 3 s."""
 
-POLL_S = 1.0
-"""How often a debugger is asked meanwhile whether it has stopped."""
-
 _NOTICE_BYTES = 4000
 """No notice is longer. Output that quotes one and is longer is not taken for one."""
 
@@ -28,7 +25,6 @@ class RateLimit:
     def __init__(self) -> None:
         self._told: deque[str | None] = deque(maxlen=100)
         self._until = 0.0
-        self._polled_at = 0.0
 
     @staticmethod
     def is_notice(message: Message) -> bool:
@@ -45,9 +41,6 @@ class RateLimit:
             self._told.append(parent)
         return is_new
 
-    def wants_poll(self, *, now: float) -> bool:
-        """Whether it is time to ask the debugger for stops; taken as asked."""
-        is_due = now < self._until and now - self._polled_at >= POLL_S
-        if is_due:
-            self._polled_at = now
-        return is_due
+    def drops(self, *, now: float) -> bool:
+        """Whether output, and a debugger's events, are to be reckoned lost."""
+        return now < self._until

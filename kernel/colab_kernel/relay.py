@@ -32,9 +32,6 @@ from colab_kernel.upward_queue import UpwardQueue
 FRAMING_BYTES = 1024
 """What a websocket's framing adds to a message, generously."""
 
-NUDGES = 3
-"""How many numbers a server's own questions use up at each connection, measured 2026-11: 1 to 3."""
-
 SHELL: Lane = (Channel.SHELL, "")
 CONTROL: Lane = (Channel.CONTROL, "")
 
@@ -164,6 +161,7 @@ class Relay:
                 self._front.notice(request.message, sentence, now=now)
             self._debts.fail(request, sentence, now=now)
         else:
+            self._gate.note_cell(request.message)
             self._debts.table.add(request)
             self._up.put(request.message)
 
@@ -345,8 +343,8 @@ class Relay:
             case "shutdown_reply":
                 self.kernel_died(sentences.REPLACED, now=now)
             case "debug_event":
-                self._guard.event(message.parsed_content)
-                self._front.pass_on(message)
+                changed = self._guard.event(message.parsed_content)
+                self._front.pass_on(message if changed is None else replace(message, content=dump(changed)))
             case "stream" if self._rate_limit.is_notice(message):
                 if self._rate_limit.note(message, now=now):
                     self._front.pass_on(message)
@@ -384,7 +382,7 @@ class Relay:
     def _tell_what_is_missing(self, *, now: float) -> None:
         self._resumed = None
         missing = self._counter.take_missing()
-        if missing > NUDGES:
+        if missing:
             running = next((r.message for r in self._debts.table if r.lane == SHELL and r.sent), None)
             self._front.notice(running, sentences.missing(missing), now=now)
 
@@ -398,5 +396,4 @@ class Relay:
             self._ask("kernel_info_request", {}, lane=lane, now=now)
         if self._interrupts.is_overdue(now=now) and self._interrupts.end_farewell():
             self._events.append(InterruptKernel())
-        if self._guard.is_active and self._rate_limit.wants_poll(now=now):
-            self._ask_debugger(self._guard.own_debug_info(seq=0), now=now)
+        self._gate.tick(events_are_dropped=self._rate_limit.drops(now=now), now=now)

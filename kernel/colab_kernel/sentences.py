@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-DIED = (
-    "The remote kernel died, and what it held in memory is gone. Restart the kernel to go on with a new one."
-)
+DIED = "The remote kernel died, and what it held in memory is gone. Restart the kernel to go on with another."
 
 REPLACED = (
-    "The remote kernel was shut down or restarted by somebody else, and what it held in memory is gone. Restart "
-    "the kernel to go on with a new one."
+    "The remote kernel was shut down or restarted by somebody else, and what it held in memory is gone. "
+    "Restart the kernel to go on with another."
 )
 
 INTERRUPTED_EARLY = "Interrupted before there was a kernel to run this."
@@ -32,6 +30,6 @@ def too_large(size_bytes: int, *, limit_bytes: int) -> str:
 def missing(count: int) -> str:
     """Messages that never arrived."""
     return (
-        f"The connection was interrupted: about {count} messages of the remote kernel, its output for the most "
-        "part, were lost. What it holds in memory is whole."
+        f"The connection was interrupted: about {count} messages of the remote kernel, its output for the "
+        "most part, were lost. What it holds in memory is whole."
     )
