@@ -143,16 +143,14 @@ class LinkWatch:
         if self._state is not _State.OPEN or not self._asked_in_this_silence:
             return
         self._ask_at = now + ASK_EVERY_S
-        match reach:
-            case Reach.REACHABLE:
-                self._forget_refusals()
-                self._wait_with_grace(now)
-            case Reach.REFUSED:
-                self._grace_until = None
-                self._count_refusal(now)
-            case Reach.SILENT:
-                self._grace_until = None
-                self._forget_refusals()
+        if reach is Reach.REFUSED:
+            self._count_refusal(now)
+        else:
+            self._forget_refusals()
+        if reach is Reach.REACHABLE:
+            self._wait_with_grace(now)
+        else:
+            self._grace_until = None
 
     def paused(self, paused: bool, now: float) -> None:
         """Whether we ourselves do not read at present: then nothing can be heard, which is no silence."""

@@ -14,6 +14,7 @@ import json
 from dataclasses import dataclass, field
 
 from colab_kernel.errors import AccessError, KernelGoneError, RemoteError, UnreachableError
+from colab_kernel.runtime import Access, Runtime
 
 CONNECT = "`python -m colab_kernel connect URL --token …`"
 
@@ -37,6 +38,21 @@ class Tried:
 
     def __str__(self) -> str:
         return f"{self.method} {self.url}{' (websocket)' if self.websocket else ''}"
+
+
+def tried(
+    method: str,
+    path: str,
+    *,
+    runtime: Runtime,
+    access: Access,
+    kernel_id: str = "",
+) -> Tried:
+    """The request `method path` to a runtime, shown `access`."""
+    shown = bool(access.query) or dict(access.headers) != dict(runtime.headers)
+    websocket = path.endswith("/channels")
+    url = f"{runtime.url}{path}"
+    return Tried(method=method, url=url, kernel_id=kernel_id, shown=shown, websocket=websocket)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +239,8 @@ def no_answer(tried: Tried, error: BaseException, *, timeout_s: float) -> Unreac
     """The error for a request that was not answered, by the exception that ended it."""
     failure = failure_of(error)
     found, advice = failure.value
-    detail = getattr(error, "verify_message", "") or getattr(error, "strerror", "") or type(error).__name__
+    said = getattr(error, "verify_message", "") or getattr(error, "strerror", "") or str(error)
+    detail = said or type(error).__name__
     sentence = f"{tried}: {found.format(timeout_s=timeout_s, detail=detail)}; {advice}"
     return UnreachableError(sentence, refused=failure is Failure.REFUSED)
 
