@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from relay_stage import CONTROL, IOPUB, SHELL, STDIN, Stage, make, stage
@@ -760,3 +761,76 @@ def test_while_the_server_drops_output_the_debugger_is_asked_for_stops() -> None
         s.gets_busy()
         s.gets(SHELL, "execute_reply")
         s.gets_idle()
+
+
+# --- the corners -------------------------------------------------------------------------------------------
+
+
+def test_how_much_waits_is_known() -> None:
+    with stage(opened=False) as s:
+        assert s.relay.queued_bytes == 0
+        request = s.send_execute()
+        assert s.relay.queued_bytes == request.size_bytes
+        s.opens()
+        s.remote_gets("execute_request")
+        assert s.relay.queued_bytes == 0
+        s.remote_answers(request)
+        s.gets_busy()
+        s.gets(SHELL, "execute_reply")
+        s.gets_idle()
+
+
+def test_an_event_that_the_guard_translates_is_passed_on_translated() -> None:
+    with stage() as s:
+        _debug_session(s)
+        s.remote_sends(IOPUB, "debug_event", {"type": "event", "event": "output", "body": {"output": "x"}})
+        assert s.gets(IOPUB, "debug_event").parsed_content["event"] == "output"
+
+
+def test_an_early_second_interrupt_is_answered_with_the_first() -> None:
+    with stage() as s:
+        first = s.send("interrupt_request", channel=CONTROL)
+        second = s.send("interrupt_request", channel=CONTROL)
+        for request in (first, second):
+            s.event(InterruptKernel)
+            s.gets_busy(of=request)
+        s.relay.interrupted(None, now=s.now)
+        for request in (first, second):
+            s.gets(CONTROL, "interrupt_reply", of=request)
+            s.gets_idle(of=request)
+        s.relay.interrupted(None, now=s.now)
+
+
+def test_a_disconnect_without_an_interrupt_interrupts_nothing() -> None:
+    with stage() as s:
+        _debug_session(s)
+        request = s.send_debug("disconnect", seq=8)
+        _answer_debug(s, "disconnect", seq=8)
+        s.gets_busy()
+        s.gets(CONTROL, "debug_reply", of=request)
+        s.gets_idle()
+
+
+def test_a_kernel_that_dies_takes_what_is_held_with_it() -> None:
+    with stage() as s:
+        cell = s.send_execute()
+        s.remote_gets("execute_request")
+        held = s.send_debug("initialize")
+        s.relay.kernel_died("culled", now=s.now)
+        s.fails(cell, saying="culled")
+        s.gets_busy(of=held)
+        s.fails(held, saying="culled")
+        s.event(KernelDied)
+
+
+def test_a_cell_is_known_to_the_debugger_by_its_id() -> None:
+    with stage() as s:
+        for metadata in ({"cellId": "vscode-notebook-cell:/a.ipynb#1"}, {"cellId": 3}):
+            base = make(SHELL, "execute_request", {"code": "x"}, msg_id=f"c_{len(metadata)}{metadata}")
+            request = replace(base, metadata=json.dumps(metadata).encode())
+            s.relay.receive_frontend(request, identities=(b"A",), now=s.now)
+            assert s.remote_gets("execute_request") == request
+            s.remote_answers(request)
+            s.gets_busy()
+            s.gets(SHELL, "execute_reply")
+            s.gets_idle()

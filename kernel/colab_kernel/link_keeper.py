@@ -123,7 +123,11 @@ class LinkKeeper:
         kernel_id = server.start_kernel(kernel_name=runtime.kernel_name)
         self._runtime, self._server, self._kernel_id = runtime, server, kernel_id
         orphans.record(kernel_id, runtime.name, os.getpid())
-        return self._open()
+        try:
+            return self._open()
+        except RemoteError:
+            _delete(server, kernel_id)
+            raise
 
     def _open(self) -> Carrier:
         assert self._runtime is not None
@@ -261,15 +265,18 @@ def _read_token(runtime: Runtime) -> str:
     return sessions.read_token(runtime.token)
 
 
+def _delete(server: Server, kernel_id: str) -> None:
+    try:
+        server.delete_kernel(kernel_id, timeout_s=CLEAN_UP_S)
+    except KernelError as error:
+        _log.info("a kernel could not be deleted: %s", error)
+    orphans.forget(kernel_id)
+
+
 def _delete_orphans(server: Server, runtime: Runtime) -> None:
     for kernel_id, runtime_name in orphans.abandoned():
-        if runtime_name != runtime.name:
-            continue
-        try:
-            server.delete_kernel(kernel_id, timeout_s=CLEAN_UP_S)
-        except KernelError as error:
-            _log.info("a kernel that was left behind is not there to be deleted: %s", error)
-        orphans.forget(kernel_id)
+        if runtime_name == runtime.name:
+            _delete(server, kernel_id)
 
 
 def _terms(runtime: Runtime, folder: Path) -> Terms:

@@ -383,8 +383,8 @@ class Relay:
         self._resumed = None
         missing = self._counter.take_missing()
         if missing:
-            running = next((r.message for r in self._debts.table if r.lane == SHELL and r.sent), None)
-            self._front.notice(running, sentences.missing(missing), now=now)
+            running = self._debts.table.oldest(SHELL)
+            self._front.notice(running.message if running else None, sentences.missing(missing), now=now)
 
     # --- time --------------------------------------------------------------------------------------------
 

@@ -152,6 +152,12 @@ class RequestTable:
                 found.append(other)
         return found
 
+    def oldest(self, lane: Lane) -> Request | None:
+        """A frontend's request that the kernel works on, by what is known here."""
+        return next(
+            (request for request in self._by_id.values() if request.lane == lane and not request.is_own), None
+        )
+
     def is_busy(self, lane: Lane) -> bool:
         """Whether the kernel has, by what is known here, something to do in this lane."""
         return any(
