@@ -56,8 +56,8 @@ def install(
     folder = _folder(name, prefix=prefix)
     if _PYTHONS_OWN.fullmatch(folder.name) or "ipykernel" in display_name.lower():
         raise KernelspecError(
-            f"{name!r}, shown as {display_name!r}, would be taken for a kernel on this machine: choose a name "
-            "that is not Python's and has no ipykernel in it"
+            f"{name!r}, shown as {display_name!r}, would be taken for a kernel of this machine; choose a "
+            "name that is not Python's, without ipykernel in it"
         )
     if folder.exists() and not _is_ours(folder):
         raise KernelspecError(f"{folder} is there and is not of colab_kernel: choose another name")

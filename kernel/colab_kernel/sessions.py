@@ -58,8 +58,7 @@ class Registry:
     def get(self, name: str | None) -> Runtime:
         """The runtime of that name; without one, the current runtime.
 
-        Raises:
-            RegistryError: there is none; the sentence names those that are there, and a command.
+        RegistryError: there is none; the sentence names those that are there, and a command.
         """
         wanted = self.current if name is None else name
         for runtime in self.runtimes:
@@ -93,17 +92,11 @@ def load(path: Path | None = None) -> Registry:
 
 
 def save_runtime(runtime: Runtime, *, make_current: bool = True) -> None:
-    """Write a runtime's entry in place of what was there under its name.
+    """Write a runtime's entry in place of what was there under its name; other entries stay as they are.
 
-    Other entries stay as they are, keys included that are unknown here.
-
-    Raises:
-        RegistryError: it is no valid entry, or the registry cannot be read or written; it is as it was.
+    RegistryError: it is no valid entry, or the registry cannot be read or written; it is as it was.
     """
-    try:
-        entry = _to_entry(_parse_entry(runtime.name, _to_entry(runtime)))
-    except ValueError as error:
-        raise RegistryError(f"runtime {runtime.name!r} cannot be registered: {error}") from None
+    entry = _to_entry(checked(runtime))
 
     def edit(document: dict[str, Any]) -> bool:
         document["runtimes"][runtime.name] = entry
@@ -112,6 +105,14 @@ def save_runtime(runtime: Runtime, *, make_current: bool = True) -> None:
         return True
 
     _change(edit)
+
+
+def checked(runtime: Runtime) -> Runtime:
+    """The runtime as it will be read when it has been saved. RegistryError: it could not be."""
+    try:
+        return _parse_entry(runtime.name, _to_entry(runtime))
+    except ValueError as error:
+        raise RegistryError(f"runtime {runtime.name[:64]!r} cannot be registered: {error}") from None
 
 
 def forget(name: str) -> bool:
@@ -139,8 +140,7 @@ def set_current(name: str) -> None:
 def read_token(source: TokenSource) -> str:
     """Read a token now; empty if the runtime asks for none.
 
-    Raises:
-        RegistryError: it is not where it should be, or what is there is no token. Nothing of it is shown.
+    RegistryError: it is not where it should be, or what is there is no token. Nothing of it is shown.
     """
     found, where = source.value, "in the registry"
     try:
