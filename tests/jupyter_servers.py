@@ -21,9 +21,11 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -366,3 +368,53 @@ def _free_port(ip: str) -> int:
     with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as probe:
         probe.bind((ip, 0))
         return int(probe.getsockname()[1])
+
+
+# --- servers that are none ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def web_server(
+    status: int, *, body: str = "<html>", headers: Mapping[str, str] | None = None, chunked: bool = False
+) -> Iterator[WebServer]:
+    """Run a web server that answers every request alike: with a page of a proxy, of a captive portal."""
+    seen: list[tuple[str, str, Mapping[str, str]]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            seen.append((self.command, self.path, dict(self.headers)))
+            self.send_response(status)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            data = body.encode()
+            self.send_header(
+                *(("Transfer-Encoding", "chunked") if chunked else ("Content-Length", len(data)))
+            )
+            self.end_headers()
+            self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data) if chunked else data)
+            self.close_connection = True
+
+        do_POST = do_DELETE = do_GET
+
+        def log_message(self, *args: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield WebServer(url=f"http://127.0.0.1:{server.server_address[1]}", seen=seen)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@dataclass(frozen=True, slots=True)
+class WebServer:
+    """Where it is, and what it was asked: method, path with query, headers."""
+
+    url: str
+    seen: list[tuple[str, str, Mapping[str, str]]]
