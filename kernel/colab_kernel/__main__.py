@@ -200,14 +200,16 @@ def _ask(runtime: Runtime, *, force: bool) -> str:
     from colab_kernel import rest, sessions
 
     try:
-        rest.Server(runtime, read_token=lambda: sessions.read_token(runtime.token)).probe()
+        found = rest.Server(runtime, read_token=lambda: sessions.read_token(runtime.token)).probe()
     except UnreachableError as error:
         return f"It was not reached: {error}"
     except KernelError as error:
         if force:
             return f"It would not work now: {error}"
         raise KernelError(f"{error}; nothing was registered (--force does it all the same)") from error
-    return "It answers."
+    if runtime.kernel_name and runtime.kernel_name not in found.kernelspecs:
+        return f"It answers, and has no kernel {runtime.kernel_name!r}; it has {', '.join(found.kernelspecs)}"
+    return f"Jupyter Server {found.version} answers."
 
 
 def _described(arguments: argparse.Namespace, *, known: Sequence[Runtime]) -> Runtime:
