@@ -73,6 +73,7 @@ def test_its_program_is_found_without_the_environment_being_activated(
         "import json, sys\n"
         "from jupyter_client import KernelManager\n"
         "manager = KernelManager(kernel_name='colab', connection_file=sys.argv[1])\n"
+        "manager._launch_args = {}\n"  # as in start_kernel
         "print(json.dumps(manager.format_kernel_cmd()))\n"
     )
     bare = {"PATH": os.defpath}

@@ -87,7 +87,8 @@ def uninstall(name: str = NAME, *, prefix: str | None = None) -> Path:
     """
     folder = _folder(name, prefix=prefix)
     if not folder.exists():
-        elsewhere = KernelSpecManager().find_kernel_specs().get(folder.name)
+        known = KernelSpecManager(ensure_native_kernel=False)  # for which it would import ipykernel
+        elsewhere = known.find_kernel_specs().get(folder.name)
         hint = f"; there is {elsewhere}: say --user, --sys-prefix or --prefix" if elsewhere else ""
         raise KernelspecError(f"there is no kernelspec {folder}{hint}")
     if not _is_ours(folder):
