@@ -206,14 +206,19 @@ class _Carrier:
         self.network = network
         self.client, self.server = _End(self, Way.UP), _End(self, Way.DOWN)
         self.lost = set(network._swallowed)
-        self._cutting = False
+        self._cut, self._aborted = False, False
         network._carriers.add(self)
 
     def other(self, end: _End) -> _End:
         return self.server if end is self.client else self.client
 
     def opened(self, end: _End) -> None:
-        if end is self.client:
+        # The end towards the server may come to be when the connection has met its fate already.
+        if self._aborted:
+            end.reset()
+        elif self._cut:
+            end.finish()
+        elif end is self.client:
             task = self.network._loop.create_task(self._dial())
             self._dialling = task
         else:
@@ -237,7 +242,7 @@ class _Carrier:
 
     def cut(self) -> None:
         # What arrives from now on is read and dropped: a socket closed with unread data would reset.
-        self._cutting = True
+        self._cut = True
         self.lost.update(BOTH)
         for end in (self.client, self.server):
             end.on_the_way.clear()
@@ -245,6 +250,7 @@ class _Carrier:
             end.resume()
 
     def abort(self) -> None:
+        self._aborted = True
         for end in (self.client, self.server):
             end.reset()
         self.network._carriers.discard(self)
