@@ -46,10 +46,12 @@ class Remotes:
 
     Attributes:
         search_path: the kernelspecs are below it.
+        local_root: the project's folder here; over there it is `remote_root(stack)`.
     """
 
     def __init__(self, folder: Path) -> None:
         self.search_path = folder / "specs"
+        self.local_root = folder / "project"
         self._folder, self._ends = folder, contextlib.ExitStack()
         self._servers: dict[Stack, JupyterServer] = {}
         self._networks: dict[Target, TcpProxy] = {}
@@ -64,7 +66,7 @@ class Remotes:
 
     def kernelspec(self, target: Target) -> str:
         """Have a kernelspec for a target; return its name."""
-        name = str(target).replace("ms", "-ms")
+        name = str(target)
         if target.proxied:
             runtime_dir = self._folder / f"runtime-{name}"
             self._connect(target, runtime_dir)
@@ -93,6 +95,10 @@ class Remotes:
             )
         return self._servers[stack]
 
+    def remote_root(self, stack: Stack) -> Path:
+        """Where the proxy kernels believe that the server has the project."""
+        return self.server(stack).root / "project"
+
     def network(self, target: Target) -> TcpProxy:
         """What lies between a target and its server."""
         if target not in self._networks:
@@ -105,7 +111,10 @@ class Remotes:
             return
         runtime_dir.mkdir(mode=0o700)
         url = f"http://127.0.0.1:{self.network(target).port}"
-        command = [sys.executable, "-m", "colab_kernel", "connect", url, "--name", "remote"]
         harness.run(
-            [*command, "--token", jupyter_servers.TOKEN], env={"JUPYTER_RUNTIME_DIR": str(runtime_dir)}
+            [
+                *(sys.executable, "-m", "colab_kernel", "connect", url, "--token", jupyter_servers.TOKEN),
+                *("--local-root", self.local_root, "--remote-root", self.remote_root(target.stack)),
+            ],
+            env={"JUPYTER_RUNTIME_DIR": str(runtime_dir)},
         )
