@@ -170,7 +170,7 @@ class Link:
             if _QUICKACK is not None:
                 with contextlib.suppress(OSError):  # reset meanwhile: the next read says so
                     self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-            self._protocol.receive_data(bytes(self._buffer[:count]))
+            self._protocol.receive_data(cast(bytes, self._buffer[:count]))  # it copies
             if not is_tls:
                 return  # of the rest a poller knows
             left -= count
