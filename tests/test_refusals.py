@@ -184,6 +184,7 @@ FAILURES = [
     (ConnectionRefusedError(111, "Connection refused"), Failure.REFUSED),
     (socket.gaierror(-2, "Name or service not known"), Failure.NO_HOST),
     (TimeoutError("timed out"), Failure.SILENT),
+    (TimeoutError("_ssl.c:989: The handshake operation timed out"), Failure.NO_HANDSHAKE),
     (ssl.SSLCertVerificationError(1, "certificate verify failed"), Failure.CERTIFICATE),
     (ssl.SSLError(1, "[SSL] record layer failure"), Failure.NO_TLS),
     (ConnectionResetError(104, "Connection reset by peer"), Failure.CLOSED),

@@ -297,7 +297,7 @@ def test_an_entry_that_means_nothing_is_an_error(registry: Path, entry: dict[str
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o660, 0o644, 0o777])
 def test_a_file_that_others_have_access_to_is_not_used(registry: Path, mode: int) -> None:
     write_private(registry, json.dumps(document())).chmod(mode)
-    assert f"(mode {mode:o}); `chmod 600`" in cannot_be_used(registry)
+    assert f"(mode {mode:o}); `chmod 600 {registry}` ends that" in cannot_be_used(registry)
 
 
 def test_somebody_elses_file_is_not_used(registry: Path, monkeypatch: pytest.MonkeyPatch) -> None:

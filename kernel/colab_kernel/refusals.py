@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from colab_kernel.errors import AccessError, KernelGoneError, RemoteError, UnreachableError
 from colab_kernel.runtime import Access, Runtime
 
-CONNECT = "`python -m colab_kernel connect URL --token …`"
+CONNECT = "type `python -m colab_kernel connect URL --token stdin`"
+"""Nearly every way out: `stdin` asks for the token, which a command line would show to others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,13 +142,14 @@ class Refusal(enum.Enum):
     )
     ENDED = (
         UnreachableError,
-        "no Jupyter Server is behind this address: the runtime's session has ended, or its tunnel is down",
+        "no Jupyter Server is behind this address: the runtime's session has ended, its tunnel is down, "
+        "or the path is wrong",
         f"start the runtime again and {CONNECT}",
     )
     REDIRECT = (
         RemoteError,
         "it sends the request elsewhere, where a token is not carried",
-        f"connect the address of the Jupyter Server itself: {CONNECT}",
+        f"with the address of the Jupyter Server itself {CONNECT}",
     )
     UPGRADE = (
         RemoteError,
@@ -158,7 +160,7 @@ class Refusal(enum.Enum):
     NOT_JUPYTER = (
         RemoteError,
         "what answers there is not a Jupyter Server",
-        f"check the address and {CONNECT}",
+        f"check the address; with the right one {CONNECT}",
     )
 
 
@@ -194,7 +196,7 @@ def no_kernelspec(tried: Tried, *, kernel_name: str, known: tuple[str, ...]) -> 
     has = f"it has {', '.join(known)}" if known else "it has none at all"
     return RemoteError(
         f"{tried}: the server has no kernelspec {kernel_name!r}, {has}; "
-        f"connect the runtime again with one that it has"
+        "with one that it has type `python -m colab_kernel connect URL --kernel NAME --token stdin`"
     )
 
 
@@ -204,16 +206,39 @@ def no_kernelspec(tried: Tried, *, kernel_name: str, known: tuple[str, ...]) -> 
 class Failure(enum.Enum):
     """Why there was no answer at all: what was found, what to do next."""
 
-    REFUSED = "nobody listens there", f"start the Jupyter Server or its tunnel, or {CONNECT}"
-    NO_HOST = "no such host is known", "check the address, and this machine's network"
-    SILENT = "no answer within {timeout_s:g} s", "check the network, and that the runtime still runs"
+    REFUSED = (
+        "nobody listens there",
+        f"start the Jupyter Server or its tunnel; if it is elsewhere now, {CONNECT}",
+    )
+    NO_HOST = (
+        "no such host is known",
+        f"check this machine's network; if the address is not the right one, {CONNECT}",
+    )
+    SILENT = (
+        "no answer within {timeout_s:g} s",
+        f"check the network, and that the runtime still runs; if it is elsewhere now, {CONNECT}",
+    )
     CERTIFICATE = (
         "its TLS certificate is not trusted ({detail})",
-        "use the name that it is for, or name its authority in SSL_CERT_FILE",
+        "name its authority in SSL_CERT_FILE where the frontend is started, "
+        f"or with the address that it is for {CONNECT}",
     )
-    NO_TLS = "it does not speak TLS ({detail})", "check whether the address begins with http://"
-    CLOSED = "it ended the connection without an answer", "check whether the address begins with https://"
-    NO_WAY = "it cannot be reached ({detail})", "check the address, and this machine's network"
+    NO_TLS = (
+        "it does not speak TLS ({detail})",
+        f"if the address begins with http://, {CONNECT}",
+    )
+    NO_HANDSHAKE = (
+        "it takes connections, and does not speak TLS within {timeout_s:g} s",
+        f"check the network; if the address begins with http://, {CONNECT}",
+    )
+    CLOSED = (
+        "it ended the connection without an answer",
+        f"if the address begins with https://, {CONNECT}",
+    )
+    NO_WAY = (
+        "it cannot be reached ({detail})",
+        f"check this machine's network; if the address is not the right one, {CONNECT}",
+    )
 
 
 _FAILURES = (
@@ -232,6 +257,8 @@ _FAILURES = (
 def failure_of(error: BaseException) -> Failure:
     """Which failure an exception of `socket`, `ssl` or `http.client` is."""
     names = {kind.__name__ for kind in type(error).__mro__}
+    if "TimeoutError" in names and "handshake" in str(error):
+        return Failure.NO_HANDSHAKE
     return next((failure for name, failure in _FAILURES if name in names), Failure.NO_WAY)
 
 

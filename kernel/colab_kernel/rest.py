@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -22,6 +23,9 @@ from colab_kernel.link_watch import Reach
 from colab_kernel.messages import Json, JsonObject
 from colab_kernel.refusals import Answer, Door
 from colab_kernel.runtime import Access, Runtime
+
+CONNECT_S = 15.0
+"""How long a connection may take, TLS included, however long the answer may take after that."""
 
 ANSWER_S = 10.0
 
@@ -78,7 +82,7 @@ class Server:
         host = urlsplit(runtime.url).hostname or ""
         is_here = host in ("localhost", "::1") or host.startswith("127.")
         proxies = urllib.request.ProxyHandler({} if is_here else None)
-        self._opener = urllib.request.build_opener(proxies, _NoRedirect)
+        self._opener = urllib.request.build_opener(proxies, _NoRedirect, _Http, _Https)
 
     def access(self) -> Access:
         """What lets a request in, with the token as its source has it now."""
@@ -198,6 +202,7 @@ class Server:
         # The registry has addresses of http and https only.
         url = f"{self._runtime.url}{path}{query}"
         request = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310
+        began = time.monotonic()
         try:
             try:
                 response = self._opener.open(request, timeout=timeout_s)
@@ -210,7 +215,9 @@ class Server:
             reason = getattr(error, "reason", None)  # urllib's envelope
             cause = reason if isinstance(reason, Exception) else error
             tried = refusals.tried(method, path, runtime=self._runtime, access=access)
-            raise refusals.no_answer(tried, cause, timeout_s=timeout_s) from error
+            is_late = time.monotonic() - began >= timeout_s
+            waited_s = timeout_s if is_late else min(timeout_s, CONNECT_S)
+            raise refusals.no_answer(tried, cause, timeout_s=waited_s) from error
 
     def _look_for_kernelspec(self, name: str, error: RemoteError, *, timeout_s: float) -> None:
         """Raise a better error if a kernel could not be started for want of its kernelspec."""
@@ -231,6 +238,30 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *args: object) -> None:
         return None
+
+
+class _HttpConnection(http.client.HTTPConnection):
+    def connect(self) -> None:
+        answer_s, self.timeout = self.timeout, min(self.timeout or CONNECT_S, CONNECT_S)
+        super().connect()
+        self.sock.settimeout(answer_s)
+
+
+class _HttpsConnection(http.client.HTTPSConnection):
+    def connect(self) -> None:
+        answer_s, self.timeout = self.timeout, min(self.timeout or CONNECT_S, CONNECT_S)
+        super().connect()
+        self.sock.settimeout(answer_s)
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_HttpConnection, request)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_HttpsConnection, request)
 
 
 def _path(kernel_id: str) -> str:

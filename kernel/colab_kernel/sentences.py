@@ -5,8 +5,9 @@ from __future__ import annotations
 DIED = "The remote kernel died, and what it held in memory is gone. Restart the kernel to go on with another."
 
 REPLACED = (
-    "The remote kernel was shut down or restarted by somebody else, and what it held in memory is gone. "
-    "Restart the kernel to go on with another."
+    "The remote kernel was shut down or restarted by somebody else or by its server (it was idle for too "
+    "long, or the server itself ended), and what it held in memory is gone. Restart the kernel to go on with "
+    "another."
 )
 
 INTERRUPTED_EARLY = "Interrupted before there was a kernel to run this."

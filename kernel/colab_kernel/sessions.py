@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import shlex
 import stat
 import sys
 import tempfile
@@ -65,8 +66,8 @@ class Registry:
             if runtime.name == wanted:
                 return runtime
         if not self.runtimes:
-            where = f"no runtime is registered in {self.path}"
-            raise RegistryError(f"{where}: `{COMMAND} connect URL` registers one")
+            how = f"`{COMMAND} connect URL` registers one, by the address that a Jupyter Server prints"
+            raise RegistryError(f"no runtime is registered in {self.path}: {how}")
         found = "no runtime is the current one" if wanted is None else f"there is no runtime {wanted!r}"
         names = ", ".join(runtime.name for runtime in self.runtimes)
         raise RegistryError(
@@ -155,7 +156,8 @@ def read_token(source: TokenSource) -> str:
         _need(token or source == TokenSource(), "it is empty")
         _need(not token or _TOKEN.fullmatch(token), "a space, a line's end or a letter beyond ASCII is in it")
     except (OSError, RuntimeError, ValueError) as error:
-        raise RegistryError(f"there is no token to be read {where}: {_told(error)}") from None
+        advice = f"put one there, or type `{COMMAND} connect URL --token stdin`"
+        raise RegistryError(f"there is no token to be read {where}: {_told(error)}; {advice}") from None
     return token
 
 
@@ -206,9 +208,8 @@ def _parse_entry(name: str, entry: Any) -> Runtime:
     _need(_is_text(found["kernel_name"]), "kernel_name is no printable text")
     roots = found["local_root"], found["remote_root"]
     both = all(map(_is_absolute, roots))
-    _need(
-        both or roots == (None, None), "local_root and remote_root: absolute paths, both of them or neither"
-    )
+    fits = both or roots == (None, None)
+    _need(fits, "local_root and remote_root: absolute paths, both of them or neither")
     most, patience_s = found["max_message_bytes"], found["gone_after_s"]
     _need(type(most) is int and 0 < most < 1 << 53, "max_message_bytes is no whole number above 0")
     _need(type(patience_s) in (int, float) and 0 <= patience_s < 1 << 53, "gone_after_s is no number from 0")
@@ -250,9 +251,8 @@ def _url(value: Any) -> str:
     except ValueError:
         usable = False
     _need(usable and _TOKEN.fullmatch(text), "url is no address of the form https://HOST:PORT/PATH")
-    _need(
-        not set(text) & set("?#@"), "url has a query, a fragment or a password; a secret belongs into token"
-    )
+    is_plain = not set(text) & set("?#@")
+    _need(is_plain, "url has a query, a fragment or a password; a secret belongs into token")
     return text
 
 
@@ -328,9 +328,8 @@ def _finite(text: str) -> float:
 def _read_private(path: Path) -> bytes | None:
     """What is in a file of ours alone; None if there is none. OSError, ValueError: it is not such a file."""
     _need(not path.is_symlink(), "it is a symbolic link, which may lead anywhere")
-    never = getattr(os, "O_NOFOLLOW", 0) | getattr(
-        os, "O_NONBLOCK", 0
-    )  # follow a link, wait for a pipe's end
+    # Never follow a link, nor wait for a pipe's end.
+    never = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | never)) as file:
             facts = os.fstat(file.fileno())
@@ -338,7 +337,8 @@ def _read_private(path: Path) -> bytes | None:
             if sys.platform != "win32":
                 _need(facts.st_uid == os.geteuid(), "it belongs to another user")
                 mode = stat.S_IMODE(facts.st_mode)
-                _need(not mode & 0o077, f"others have access to it (mode {mode:03o}); `chmod 600` ends that")
+                end = f"`chmod 600 {shlex.quote(str(path))}` ends that"
+                _need(not mode & 0o077, f"others have access to it (mode {mode:03o}); {end}")
             data = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         return None
