@@ -184,7 +184,6 @@ FAILURES = [
     (ConnectionRefusedError(111, "Connection refused"), Failure.REFUSED),
     (socket.gaierror(-2, "Name or service not known"), Failure.NO_HOST),
     (TimeoutError("timed out"), Failure.SILENT),
-    (TimeoutError("_ssl.c:989: The handshake operation timed out"), Failure.NO_HANDSHAKE),
     (ssl.SSLCertVerificationError(1, "certificate verify failed"), Failure.CERTIFICATE),
     (ssl.SSLError(1, "[SSL] record layer failure"), Failure.NO_TLS),
     (ConnectionResetError(104, "Connection reset by peer"), Failure.CLOSED),
@@ -194,6 +193,7 @@ FAILURES = [
     (OSError(101, "Network is unreachable"), Failure.NO_WAY),
     (OSError("Tunnel connection failed: 407 Proxy Authentication Required"), Failure.NO_WAY),
     (OSError(), Failure.NO_WAY),
+    (TimeoutError("_ssl.c:989: The handshake operation timed out"), Failure.NO_HANDSHAKE),
 ]
 
 
