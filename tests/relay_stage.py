@@ -111,8 +111,10 @@ class Stage:
         self._pump()
         return self._due[channel][0][0][0]
 
-    def fails(self, request: Message, *, saying: str) -> None:
-        """The request ends with an error and its idle."""
+    def fails(self, request: Message, *, saying: str, is_busy: bool = False) -> None:
+        """The request ends with an error and its idle; `is_busy`: its busy came before."""
+        if not is_busy:
+            self.gets_busy(of=request)
         reply_type = request.msg_type.replace("_request", "_reply")
         if request.msg_type == "execute_request":
             self.gets(IOPUB, "error", of=request)

@@ -45,6 +45,7 @@ class Debts:
     def take_status(self, request: Request, state: JsonObject, *, now: float) -> None:
         """A kernel's status for `request`: where it is `idle`, that is paid."""
         self._settle_older(request, is_reply=False, now=now)
+        request.busy = True
         if state.get("execution_state") == "idle":
             request.idle, request.since = True, now
             self.table.settle(request)
@@ -84,7 +85,7 @@ class Debts:
                 is_silent = older.idle and older.message.msg_type == "debug_request"
                 self.fail(older, sentences.NO_REPLY if is_silent else sentences.LOST_REPLY, now=now)
             elif not is_reply and not older.idle and (older.replied or not older.answers):
-                older.idle = True
                 if not older.is_own:
                     self._front.idle(older, now=now)
+                older.idle = True
                 self.table.settle(older)

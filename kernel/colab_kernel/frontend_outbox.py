@@ -60,6 +60,7 @@ class FrontendOutbox:
 
     def busy(self, request: Request, *, now: float) -> None:
         """Say that `request` is being worked on."""
+        request.busy = True
         self._due.append(ToFrontend(self._make.status(request.message, "busy", now=now)))
 
     def reply(self, request: Request, content: JsonObject, *, now: float) -> None:
@@ -69,6 +70,8 @@ class FrontendOutbox:
 
     def idle(self, request: Request, *, now: float) -> None:
         """Say that `request` is over. If the kernel says so too, later, that is one idle too many."""
+        if not request.busy:
+            self.busy(request, now=now)
         self._idled.append(request.message.msg_id)
         self._due.append(ToFrontend(self._make.status(request.message, "idle", now=now)))
 
@@ -88,7 +91,7 @@ class FrontendOutbox:
         Args:
             debug_reply: the content of the reply to a debug_request, which has a form of its own.
         """
-        if not request.sent and not request.idle:
+        if not request.busy and not request.idle:
             self.busy(request, now=now)
         if request.answers and not request.replied:
             if request.message.msg_type == "execute_request":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import Protocol
 
 from colab_kernel import orphans, sessions
 from colab_kernel.background import Background
-from colab_kernel.errors import KernelError, RemoteError
-from colab_kernel.link_watch import Act, LinkWatch
+from colab_kernel.errors import KernelError, KernelGoneError, RemoteError
+from colab_kernel.link_watch import Act, LinkWatch, Reach
 from colab_kernel.messages import Message
 from colab_kernel.path_mapping import PathMapping
 from colab_kernel.remote import Link
@@ -28,6 +29,9 @@ _log = logging.getLogger(__name__)
 
 CLEAN_UP_S = 5.0
 """How long the deletion of one kernel that a killed process left behind may take."""
+
+AGAIN_S = 0.25
+"""How soon a deletion that failed is tried again: while a server restarts a dead kernel, it refuses."""
 
 
 class Carrier(Protocol):
@@ -122,7 +126,10 @@ class LinkKeeper:
         _delete_orphans(server, runtime)
         kernel_id = server.start_kernel(kernel_name=runtime.kernel_name)
         self._runtime, self._server, self._kernel_id = runtime, server, kernel_id
-        orphans.record(kernel_id, runtime.name, os.getpid())
+        try:
+            orphans.record(kernel_id, runtime.name, os.getpid())
+        except KernelError as error:  # it can do its work without
+            _log.warning("%s", error)
         try:
             return self._open()
         except RemoteError:
@@ -140,7 +147,7 @@ class LinkKeeper:
     def _opened(self, got: Carrier | Exception, folder: Path) -> None:
         self._is_opening = False
         if isinstance(got, Exception):
-            self._events.append(NoKernel(_sentence(got)))
+            self._events.append(NoKernel(f"{_sentence(got)}; then run the cell again"))
             return
         runtime = self._runtime
         assert runtime is not None
@@ -197,7 +204,7 @@ class LinkKeeper:
         assert watch is not None
         self._background.start(
             lambda: server.is_reachable(timeout_s=5),
-            lambda reach: None if isinstance(reach, Exception) else watch.reach(reach, self._clock()),
+            lambda reach: watch.reach(Reach.SILENT if isinstance(reach, Exception) else reach, self._clock()),
         )
 
     def _reopen(self) -> None:
@@ -216,15 +223,21 @@ class LinkKeeper:
             self._watch.open_failed(self._error, self._clock())
         else:
             self._drop()
-            self.link = got
+            self.link, self._error = got, None
             self._watch.opened(self._clock())
             self._events.append(Opened(None))
 
     def _give_up(self) -> None:
+        runtime, error = self._runtime, self._error
+        assert runtime is not None
         self._drop()
         self._watch = None
-        sentence = str(self._error) if self._error else "The connection to the remote kernel is lost."
-        self._events.append(KernelLost(sentence))
+        if isinstance(error, KernelGoneError):
+            self._events.append(KernelLost(str(error)))
+            return
+        why = str(error) if error else f"{runtime.url} lets nobody through to a Jupyter Server any more"
+        lost = "The connection to the remote kernel was lost, and did not come back within"
+        self._events.append(KernelLost(f"{lost} {runtime.gone_after_s:g} s: {why}; then restart the kernel"))
 
     # --- past the link -----------------------------------------------------------------------------------
 
@@ -249,9 +262,13 @@ class LinkKeeper:
         if server is None or kernel_id is None:
             return
 
+        deadline = time.monotonic() + timeout_s
+
         def delete() -> None:
-            server.delete_kernel(kernel_id, timeout_s=timeout_s)
-            orphans.forget(kernel_id)
+            while (left := deadline - time.monotonic()) > 0 and not _delete(
+                server, kernel_id, timeout_s=left
+            ):
+                time.sleep(min(AGAIN_S, left))
 
         self._background.start(delete, lambda outcome: None).join(timeout_s)
 
@@ -265,12 +282,24 @@ def _read_token(runtime: Runtime) -> str:
     return sessions.read_token(runtime.token)
 
 
-def _delete(server: Server, kernel_id: str) -> None:
+def _delete(server: Server, kernel_id: str, *, timeout_s: float = CLEAN_UP_S) -> bool:
+    """Delete a kernel; whether it is gone. If not, the note about it stays, for the next process to try."""
     try:
-        server.delete_kernel(kernel_id, timeout_s=CLEAN_UP_S)
+        server.delete_kernel(kernel_id, timeout_s=timeout_s)
+    except KernelGoneError:
+        pass
     except KernelError as error:
         _log.info("a kernel could not be deleted: %s", error)
-    orphans.forget(kernel_id)
+        return False
+    _forget(kernel_id)
+    return True
+
+
+def _forget(kernel_id: str) -> None:
+    try:
+        orphans.forget(kernel_id)
+    except KernelError as error:
+        _log.warning("%s", error)
 
 
 def _delete_orphans(server: Server, runtime: Runtime) -> None:
@@ -297,4 +326,4 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, KernelError):
         return str(error)
     _log.error("an error of the proxy kernel itself", exc_info=error)
-    return f"The proxy kernel failed ({type(error).__name__}); its log on stderr has the details."
+    return f"The proxy kernel failed ({type(error).__name__}); its log on stderr has the details"

@@ -33,6 +33,7 @@ class Request:
         since: when it came, or when something last came for it.
         answers: whether a reply belongs to it; if not, its idle is all there is.
         sent: it was handed to the link at least once.
+        busy: some status of it is through.
         replied: its reply is through.
         idle: its idle is through.
         stdin_reply: the last `input_reply` to a question of its, until it asks another.
@@ -44,6 +45,7 @@ class Request:
     since: float
     answers: bool
     sent: bool = False
+    busy: bool = False
     replied: bool = False
     idle: bool = False
     stdin_reply: Message | None = field(default=None, repr=False)
