@@ -6,6 +6,8 @@ KernelError
 ├── MalformedError      the peer's fault: what arrived is no message; drop it, say so, go on with the channel
 │   └── SignatureError  nor was it signed by somebody who knows the connection file's key
 ├── RegistryError       the session registry's fault: it cannot be read, or has no such runtime
+├── KernelspecError     (install) a kernelspec that cannot be written or removed, since it is somebody else's
+├── UsageError          (__main__) what was typed means nothing
 └── RemoteError         the runtime's fault: it answers, but there is no kernel to be had there
     ├── UnreachableError    nobody answers: worth another try later
     ├── AccessError         it answers, but lets nobody in with this token: worth a look for a newer one
