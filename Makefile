@@ -1,7 +1,8 @@
 # make demo    install into .venv, run the main job on this machine; the last line is the path of an HTML page
 # make test    install what the tests need, run them all          (PYTEST_ARGS="-k spec" for some)
 # make lint    ruff and mypy
-# make bench   the measurements of docs/explanation/performance.md
+# make bench   the measurements of docs/explanation/performance.md: the queue's
+# make bench-kernel   the proxy kernel's
 # make clean   remove what these made
 #
 # Needs Python 3.11 or later and git, nothing else. PYTHON=/path/to/python picks the interpreter.
@@ -13,7 +14,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # One worker a core gains nothing beyond two: many tests wait for processes of their own.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: help demo test lint bench clean peers
+.PHONY: help demo test lint bench bench-kernel clean peers
 .SUFFIXES:
 
 help:
@@ -34,6 +35,9 @@ lint: $(STAMPS)/test
 
 bench: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.queue
+
+bench-kernel: $(STAMPS)/bench
+	$(BIN)/python -m benchmarks.kernel --into
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
