@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from colab_kernel import sessions
+from colab_kernel import private_files, registry_format, sessions
 from colab_kernel.errors import RegistryError
 from colab_kernel.runtime import AuthScheme, Runtime, TokenPlace, TokenSource
 from colab_kernel.sessions import Registry
@@ -411,7 +411,7 @@ def test_a_writer_that_does_not_let_go_is_told(registry: Path, monkeypatch: pyte
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        monkeypatch.setattr(sessions, "_LOCK_TIMEOUT_S", 0.05)
+        monkeypatch.setattr(private_files, "LOCK_TIMEOUT_S", 0.05)
         with pytest.raises(RegistryError, match="another process has held"):
             sessions.save_runtime(runtime("other"))
         assert sessions.load().runtimes == (FULL,)  # readers do not wait
@@ -539,5 +539,5 @@ def test_the_examples_on_its_page_are_read(registry: Path) -> None:
     assert found.get(None) in found.runtimes
     # Every key of an entry has a line in the table, and the example has all of them.
     keys = {key for entry in json.loads(example)["runtimes"].values() for key in entry}
-    assert keys == {"url", "token", *sessions._DEFAULTS}
+    assert keys == {"url", "token", *registry_format.DEFAULTS}
     assert all(f"| `{key}` |" in page for key in keys)

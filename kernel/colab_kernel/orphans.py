@@ -12,11 +12,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import platform
 import re
-import sys
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from typing import Any
 import psutil
 from jupyter_core.paths import jupyter_runtime_dir
 
+from colab_kernel import private_files
 from colab_kernel.errors import RegistryError
 
 _log = logging.getLogger(__name__)
@@ -75,7 +73,8 @@ def record(kernel_id: str, runtime_name: str, pid: int) -> None:
             started_at=started_at,
             started_after_boot_s=started_at - psutil.boot_time(),
         )
-        _write(_path(kernel_id), json.dumps(asdict(note), indent=2) + "\n")
+        private_files.make_folder_of(_path(kernel_id))
+        private_files.replace(_path(kernel_id), json.dumps(asdict(note), indent=2).encode() + b"\n")
     except psutil.Error as error:
         raise RegistryError(f"there is no process {pid} that could be a remote kernel's proxy") from error
     except OSError as error:
@@ -122,31 +121,12 @@ def _path(kernel_id: str) -> Path:
     return Path(jupyter_runtime_dir()) / f"{_PREFIX}{kernel_id}.json"
 
 
-def _write(path: Path, text: str) -> None:
-    """At once, or a process that is killed meanwhile would leave half a note."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{_PREFIX}", dir=path.parent)  # with mode 0600
-    temporary = Path(name)
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _read(path: Path) -> _Record:
     """OSError, RecursionError, TypeError, ValueError: it is no note of a version that is known here."""
-    never = getattr(os, "O_NOFOLLOW", 0) | getattr(
-        os, "O_NONBLOCK", 0
-    )  # follow a link, wait for a pipe's end
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | never)) as file:
-        facts = os.fstat(file.fileno())
-        if sys.platform != "win32" and (facts.st_uid != os.geteuid() or facts.st_mode & 0o077):
-            raise PermissionError("somebody else may have written it")
-        members: Any = json.loads(file.read(_MOST_BYTES))
+    data = private_files.read(path, most_bytes=_MOST_BYTES)
+    if data is None:
+        raise FileNotFoundError(path)
+    members: Any = json.loads(data)
     kinds = {"kernel_id": str, "runtime": str, "machine": str, "version": int, "pid": int}
     if not isinstance(members, dict) or any(
         type(value) is not kinds.get(name, float) for name, value in members.items()
