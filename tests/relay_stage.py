@@ -180,9 +180,14 @@ class Stage:
     # --- the link and time -------------------------------------------------------------------------------
 
     def opens(self, terms: Terms = TERMS) -> None:
-        """The first link."""
+        """The first link, and what the relay itself asks then: whether the kernel is there, and the startup."""
         self.relay.link_opened(terms=terms, now=self.now)
-        self.remote_answers_probe()
+        self._pump()
+        ours = [message for message in self._up if message.parsed_header["session"] == OURS]
+        assert [message.msg_type for message in ours] == ["kernel_info_request", "execute_request"]
+        for message in ours:
+            self._up.remove(message)
+            self.remote_answers(message)
 
     def breaks(self) -> None:
         self.relay.link_closed()

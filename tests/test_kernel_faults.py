@@ -159,6 +159,13 @@ def test_sigterm_deletes_the_remote_kernel(scene: Scene) -> None:
         assert scene.server.kernel_ids() == []
 
 
+def test_an_end_while_the_remote_kernel_is_being_made_leaves_none_behind(scene: Scene) -> None:
+    with scene.kernel() as proxy, doomed(proxy):
+        proxy.process.terminate()
+        proxy.ends_with(0)
+    harness.wait_until(lambda: not scene.server.kernel_ids(), timeout_s=20, what="the kernel's deletion")
+
+
 def test_sigint_interrupts_the_cell(scene: Scene) -> None:
     with scene.kernel() as proxy, Frontend(proxy.connection) as frontend:
         request = frontend.execute("print('on', flush=True)\nimport time; time.sleep(600)")

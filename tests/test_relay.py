@@ -705,8 +705,7 @@ def test_attach_learns_the_folders_of_both_sides() -> None:
         max_message_bytes=10**6, mappings=(PathMapping(local_root="/home/a/p", remote_root="/content/p"),)
     )
     with stage(opened=False) as s:
-        s.relay.link_opened(terms=terms, now=s.now)
-        s.remote_answers_probe()
+        s.opens(terms)
         initialize = s.send_debug("initialize", seq=1)
         _answer_debug(s, "initialize", seq=1)
         attach = s.send_debug("attach", seq=2, arguments={"justMyCode": True})
@@ -827,3 +826,20 @@ def test_a_cell_is_known_to_the_debugger_by_its_id() -> None:
             s.gets_busy()
             s.gets(SHELL, "execute_reply")
             s.gets_idle()
+
+
+def test_a_question_of_our_own_that_is_half_lost_is_asked_again() -> None:
+    with stage() as s:
+        cell = s.send_execute()
+        s.remote_gets("execute_request")
+        s.remote_status("busy", of=cell)
+        s.remote_replies(cell)
+        s.gets_busy(of=cell)
+        s.gets(SHELL, "execute_reply", of=cell)
+        s.passes_time(1.1)
+        s.remote_replies(s.remote_gets("kernel_info_request"))  # and its idle is lost as well
+        s.passes_time(0.5)
+        s.passes_time(0.6)
+        s.remote_answers_probe()
+        s.gets_idle(of=cell)
+        assert s.relay.in_flight == 0

@@ -70,7 +70,13 @@ class Debts:
 
     def overdue_lanes(self, *, now: float) -> Iterator[Lane]:
         """Lanes in which one half of an answer is out for too long, and nothing asks about it yet."""
-        asked = {request.lane for request in self.table if request.is_probe}
+        asked = set()
+        for probe in self.table:
+            if probe.is_probe:
+                if probe.is_half_over and now - probe.since > HALF_OVER_S:
+                    self.table.remove(probe)  # half of its own answer is lost
+                else:
+                    asked.add(probe.lane)
         overdue = (
             request.lane
             for request in self.table

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ _log = logging.getLogger(__name__)
 
 CLEAN_UP_S = 5.0
 """How long the deletion of one kernel that a killed process left behind may take."""
+
+START_S = 1.0
+"""How long the end waits for a kernel that is being started, so as to delete it."""
 
 AGAIN_S = 0.25
 """How soon a deletion that failed is tried again: while a server restarts a dead kernel, it refuses."""
@@ -97,6 +101,8 @@ class LinkKeeper:
         self._server: Server | None = None
         self._runtime: Runtime | None = None
         self._kernel_id: str | None = None
+        self._starting = threading.Event()  # not set while a kernel is being started
+        self._starting.set()
         self._watch: LinkWatch | None = None
         self._is_opening = False
         self._error: RemoteError | None = None
@@ -124,8 +130,12 @@ class LinkKeeper:
         runtime = sessions.load().get(runtime_name)
         server = Server(runtime, read_token=lambda: _read_token(runtime))
         _delete_orphans(server, runtime)
-        kernel_id = server.start_kernel(kernel_name=runtime.kernel_name)
-        self._runtime, self._server, self._kernel_id = runtime, server, kernel_id
+        self._starting.clear()
+        try:
+            kernel_id = server.start_kernel(kernel_name=runtime.kernel_name)
+            self._runtime, self._server, self._kernel_id = runtime, server, kernel_id
+        finally:
+            self._starting.set()
         try:
             orphans.record(kernel_id, runtime.name, os.getpid())
         except KernelError as error:  # it can do its work without
@@ -253,11 +263,13 @@ class LinkKeeper:
         )
 
     def end(self, *, timeout_s: float) -> None:
-        """Close the link and delete the kernel; blocks, at most `timeout_s`."""
+        """Close the link and delete the kernel; blocks, at most `timeout_s` and START_S."""
         self._watch = None
         if self.link is not None:
             self.link.close()
             self.link = None
+        # One that is being started would stay for good: nobody else will ever know of it.
+        self._starting.wait(START_S)
         server, kernel_id = self._server, self._kernel_id
         if server is None or kernel_id is None:
             return

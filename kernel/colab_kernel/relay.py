@@ -248,8 +248,7 @@ class Relay:
         waiting = list(self._debts.table)
         for request in waiting:
             self._debts.table.remove(request)
-        if terms.startup_code:
-            self._ask("execute_request", silent_code(terms.startup_code), lane=SHELL, now=now)
+        self._ask("execute_request", silent_code(terms.startup_code), lane=SHELL, now=now)
         for request in waiting:
             self._forward(request, now=now)
 

@@ -23,16 +23,27 @@ class Terms:
 
     @property
     def startup_code(self) -> str:
-        """Python that brings the kernel into its folder; empty if there is nothing to do."""
-        if not self.folders:
-            return ""
+        """What the kernel runs first: it goes into its folder, and out of the way of a deadlock.
+
+        pyzmq starts a thread with the first message of 64 KB and waits for it. If that happens when a
+        breakpoint is hit, debugpy stops the new thread with the others, and the kernel is dead. Here the
+        thread is started early and named to debugpy as one to leave alone.
+        Source: seen in a stack dump of bare ipykernel 6.17.1, 2 of 49 runs with a flood of output before a
+        breakpoint, 2026-11; zmq/utils/garbage.py (GarbageCollector.start) in pyzmq 26 and 27
+        """
         return (
-            "def _colab_kernel_enter(folders):\n"
+            "def _colab_kernel_begin(folders):\n"
             "    import os\n"
+            "    try:\n"
+            "        from zmq.utils.garbage import gc\n"
+            "        gc.store(b'')\n"
+            "        gc.thread.pydev_do_not_trace = gc.thread.is_pydev_daemon_thread = True\n"
+            "    except Exception:\n"
+            "        pass\n"
             "    for folder in folders:\n"
             "        if os.path.isdir(folder):\n"
             "            os.chdir(folder)\n"
             "            break\n"
-            f"_colab_kernel_enter({list(self.folders)!r})\n"
-            "del _colab_kernel_enter\n"
+            f"_colab_kernel_begin({list(self.folders)!r})\n"
+            "del _colab_kernel_begin\n"
         )
