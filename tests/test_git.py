@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -619,6 +620,44 @@ def test_a_command_that_does_not_end_in_time_is_stopped(repository: Repository) 
     hasty = repository.with_timeouts(timeout_s=1e-6, network_timeout_s=1)
     with pytest.raises(StoreError, match="did not end in 1e-06 s"):
         hasty.refs("refs/")
+
+
+@contextmanager
+def a_process(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True) as process:
+        yield process
+        git_process.end_group(process)
+
+
+def test_a_process_gets_its_input_and_all_that_it_says_is_read() -> None:
+    data = os.urandom(3_000_000)
+    with a_process("sh", "-c", "cat; echo done >&2") as process:
+        assert git_process.converse(process, data, timeout_s=60) == (data, b"done\n")
+        assert process.returncode == 0
+
+
+def test_a_process_need_not_read_its_input() -> None:
+    with a_process("sh", "-c", "exec <&-; echo no; exit 3") as process:
+        assert git_process.converse(process, b"x" * 3_000_000, timeout_s=60) == (b"no\n", b"")
+        assert process.returncode == 3
+
+
+def test_the_end_of_a_process_is_seen_without_naps(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hasattr(os, "pidfd_open"):
+        pytest.skip("this system tells nobody when a process ends")
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it slept"))
+    with a_process("sh", "-c", "exec >&- 2>&-; cat >/dev/null; sleep 0.05") as process:
+        git_process.converse(process, b"", timeout_s=60)
+        assert process.returncode == 0
+
+
+@pytest.mark.parametrize("command", ["sleep 600", "exec >&- 2>&-; sleep 600"])
+def test_a_process_that_goes_on_is_told_apart_and_left_running(command: str) -> None:
+    with a_process("sh", "-c", command) as process:
+        with pytest.raises(TimeoutError):
+            git_process.converse(process, b"", timeout_s=0.1)
+        assert process.poll() is None
 
 
 def test_a_process_that_ignores_the_first_signal_dies_too(tmp_path: Path) -> None:

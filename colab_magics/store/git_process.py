@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import os
 import re
+import select
+import selectors
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +28,7 @@ TOKEN_VARIABLE = "COLAB_MAGICS_GIT_TOKEN"  # noqa: S105 - the variable's name, n
 GRACE_S = 2.0
 """How long a process group may take to end after SIGTERM before it gets SIGKILL."""
 _REAPED_S = 1.0
+_CHUNK_BYTES = 1 << 16
 
 CONFIG = (
     # A person's hooks, signing key and file monitor are for the person's own commits.
@@ -122,10 +126,7 @@ def run_git(
     """
     with _started(arguments, cwd=cwd, environment=environment, stdin=stdin) as process:
         data = stdin if isinstance(stdin, bytes) else None
-        try:
-            out, err = process.communicate(data, timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            raise TimeoutError from None
+        out, err = converse(process, data, timeout_s=timeout_s)
     return Finished(process.returncode, out, err.decode("utf-8", "replace"))
 
 
@@ -141,7 +142,8 @@ def _started(
         raise StoreError(f"git cannot be run: {error}; install git and try again.") from error
     # GitPython copies os.environ; `env -u` is the way to take something out of that copy, and costs
     # nothing where there is nothing to take out.
-    foreign = foreign_variables(os.environ)
+    ours = {**_FIXED, **environment}
+    foreign = [name for name in foreign_variables(os.environ) if name not in ours]
     without = ["env", *(word for name in foreign for word in ("-u", name))] if foreign else []
     config = [word for setting in CONFIG for word in ("-c", setting)]
     try:
@@ -150,7 +152,7 @@ def _started(
             istream=_istream(stdin),
             as_process=True,
             shell=False,
-            env={**_FIXED, **environment},
+            env=ours,
             # A group of its own, so that a timeout ends git-remote-https and ssh too: one of those left
             # alone would finish the push.
             start_new_session=True,
@@ -167,6 +169,69 @@ def _started(
 
 def _istream(stdin: bytes | IO[bytes] | None) -> Any:
     return subprocess.PIPE if isinstance(stdin, bytes) else stdin
+
+
+def converse(
+    process: subprocess.Popen[bytes], data: bytes | None, *, timeout_s: float
+) -> tuple[bytes, bytes]:
+    """Give a process its input, read all that it says and wait for its end; return stdout and stderr.
+
+    As Popen.communicate, which after the last byte naps for half a millisecond and more until it sees the
+    end (subprocess.py, `_wait`): with the quick commands of git that was a third of their time.
+
+    Raises:
+        TimeoutError: it did not end in `timeout_s`; it still runs.
+    """
+    deadline = time.monotonic() + timeout_s
+    said: dict[Any, list[bytes]] = {process.stdout: [], process.stderr: []}
+    with selectors.DefaultSelector() as selector:
+        for stream in said:
+            selector.register(stream, selectors.EVENT_READ)
+        rest = memoryview(data or b"")
+        if process.stdin is not None:
+            selector.register(process.stdin, selectors.EVENT_WRITE)
+        while selector.get_map():
+            if (left_s := deadline - time.monotonic()) <= 0:
+                raise TimeoutError
+            for key, _ in selector.select(left_s):
+                if key.fileobj is process.stdin:
+                    rest = _write_some(key.fd, rest)
+                    is_over = not rest
+                else:
+                    chunk = os.read(key.fd, _CHUNK_BYTES)
+                    said[key.fileobj].append(chunk)
+                    is_over = not chunk
+                if is_over:
+                    selector.unregister(key.fileobj)
+                    key.fileobj.close()  # type: ignore[union-attr]
+    _wait(process, deadline=deadline)
+    out, err = (b"".join(chunks) for chunks in said.values())
+    return out, err
+
+
+def _write_some(descriptor: int, rest: memoryview) -> memoryview:
+    """Write as much as a pipe takes without waiting; what is left. A process may end without reading all."""
+    try:
+        return rest[os.write(descriptor, rest[: select.PIPE_BUF]) :]
+    except BrokenPipeError:
+        return rest[:0]
+
+
+def _wait(process: subprocess.Popen[bytes], *, deadline: float) -> None:
+    if sys.platform == "linux":
+        # A descriptor that the kernel makes readable when the process ends; without a free one, naps will do.
+        with suppress(OSError):
+            ending = os.pidfd_open(process.pid)
+            try:
+                watch = select.poll()
+                watch.register(ending, select.POLLIN)
+                watch.poll(max(deadline - time.monotonic(), 0) * 1000)
+            finally:
+                os.close(ending)
+    try:
+        process.wait(max(deadline - time.monotonic(), 0))
+    except subprocess.TimeoutExpired:
+        raise TimeoutError from None
 
 
 def end_group(process: subprocess.Popen[bytes], *, grace_s: float = GRACE_S) -> None:
