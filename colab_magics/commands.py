@@ -273,7 +273,8 @@ def _dry_run(desk: Desk, arguments: argparse.Namespace, request: Any, cell: str 
         wanted = arguments.remote or desk.settings.remote
         target = remote_queue(repository, wanted, branch=desk.settings.branch)
         label, address = target.label, target.address
-    return queue.dry_run(address, _prepare(desk, repository, request, cell, remote=label))
+    prepared = _prepare(desk, repository, request, cell, remote=label)
+    return queue.dry_run(repository, address, prepared)
 
 
 def _prepare(

@@ -23,7 +23,7 @@ from colab_magics.settings import Settings
 from colab_magics.store.base import Submission, View
 from colab_magics.store.git import Repository
 from colab_magics.store.locate import Queue
-from colab_magics.store.snapshot import Snapshot, take_snapshot
+from colab_magics.store.snapshot import Snapshot, count_changed_files, take_snapshot
 from colab_magics.store.variables import Kind, pack
 
 
@@ -108,13 +108,13 @@ def submit(queue: Queue, prepared: Prepared) -> JobHandle | JobSet:
     return JobSet(queue, handles, notes=notes) if is_grid else handles[0]
 
 
-def dry_run(queue_address: str, prepared: Prepared) -> JobTable:
+def dry_run(repository: Repository, queue_address: str, prepared: Prepared) -> JobTable:
     """What `submit` would queue, to be looked at."""
     rows = tuple(
         replace(job_row(as_queued(spec), {}, is_waiting=False), state="dry run") for spec in prepared.specs
     )
     sizes = [f"{path} {format_bytes(len(data))}" for path, data in prepared.blobs.items()]
-    changed = format_count(prepared.snapshot.changed_files, "changed file")
+    changed = format_count(count_changed_files(repository, prepared.snapshot), "changed file")
     notes = [f"code: commit {prepared.snapshot.commit[:10]}, {changed}", *prepared.notes]
     if sizes:
         notes.insert(1, f"sent along: {', '.join(sizes)}")

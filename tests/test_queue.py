@@ -225,7 +225,7 @@ def test_a_dry_run_tells_everything_and_sends_nothing(client: Client) -> None:
     prepared = client.prepare(
         "x = 1", name="audio", axes=(("lr", (0.1, 0.2)),), inputs=("d",), namespace={"d": 1}
     )
-    told = str(queue.dry_run("origin", prepared))
+    told = str(queue.dry_run(client.repository, "origin", prepared))
     assert told.startswith("Would queue 2 jobs to origin")
     assert "Nothing was sent" in told
     assert "cells/" in told

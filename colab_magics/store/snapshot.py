@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from colab_magics.errors import NoRepositoryError, SnapshotError, StoreError
-from colab_magics.store import git_index
+from colab_magics.store import git_index, git_objects
 from colab_magics.store.git import Repository
 from colab_magics.store.git_import import IDENTITY
 from colab_magics.store.git_index import GITLINK, Scan, Staged
@@ -56,14 +56,12 @@ class Snapshot:
         base: HEAD's commit; None before the first one.
         branch: the branch that HEAD is on; None if detached.
         left_out: what is on disk and not in the commit as it is, each with the reason.
-        changed_files: how many files differ from HEAD.
     """
 
     commit: str
     base: str | None
     branch: str | None
     left_out: tuple[str, ...]
-    changed_files: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +105,13 @@ def take_snapshot(repository: Repository, *, remote: str, max_file_bytes: int = 
         head = looking.result()
         git_index.put(runner, index=index, entries=_workflows_to_restore(found, content, head))
         tree = git_index.write_tree(runner, index=index)
-        counting = elsewhere.submit(_count_changes, repository, head, tree)
         commit = _commit(repository, tree, head)
-        left_out = tuple(sorted(content.left_out))
-        return Snapshot(commit, head.commit, head.branch, left_out, counting.result())
+        return Snapshot(commit, head.commit, head.branch, tuple(sorted(content.left_out)))
+
+
+def count_changed_files(repository: Repository, snapshot: Snapshot) -> int:
+    """How many files of a snapshot differ from HEAD's as it was then."""
+    return len(repository.changed(snapshot.base, snapshot.commit))
 
 
 @contextmanager
@@ -261,28 +262,29 @@ def _megabytes(size_bytes: int) -> str:
 
 
 def _look_at_head(repository: Repository, remote: str) -> _Head:
-    runner = repository.runner
-    asked = runner.run("rev-parse", "--quiet", "HEAD", "--symbolic-full-name", "HEAD", ok=(0, 1, 128))
+    runner, name = repository.runner, check_remote(remote)
+    published = (f"--glob=refs/remotes/{name}/*", f"--glob=refs/colab/remote/{name}/*")
+    question = ("HEAD", *published, "--symbolic-full-name", "HEAD")
+    asked = runner.run("rev-parse", "--quiet", *question, ok=(0, 1, 128))
     if asked.returncode:
         return _Head(None, repository.head_branch(), None, None, 0, {})
-    commit, name = os.fsdecode(asked.stdout).splitlines()
-    branch = name.removeprefix("refs/heads/") if name != "HEAD" else None
-    parent = _nearest_published(repository, commit, remote)
+    commit, *tips, ref = os.fsdecode(asked.stdout).splitlines()
+    branch = ref.removeprefix("refs/heads/") if ref != "HEAD" else None
+    parent = commit if commit in tips else _nearest_published(repository, commit, published)
     if parent is None:
         return _Head(commit, branch, None, None, 0, {})
-    about = repository.commit_info(parent)
-    entries = repository.ls_tree(parent, WORKFLOWS.rstrip("/"))
-    workflows = {entry.path: Staged(entry.mode, entry.sha) for entry in entries}
-    return _Head(commit, branch, parent, about.tree, about.committed_s, workflows)
+    folder = WORKFLOWS.rstrip("/")
+    about, workflows = git_objects.cat_file(runner, [parent, f"{parent}:{folder}"])
+    info = git_objects.parse_commit(parent, about[2])
+    entries = repository.ls_tree(parent, folder) if workflows[1] != "missing" else []
+    staged = {entry.path: Staged(entry.mode, entry.sha) for entry in entries}
+    return _Head(commit, branch, parent, info.tree, info.committed_s, staged)
 
 
-def _nearest_published(repository: Repository, commit: str, remote: str) -> str | None:
+def _nearest_published(repository: Repository, commit: str, published: Sequence[str]) -> str | None:
     """The first commit, from this one back along first parents, that the remote was last seen to have."""
-    name = check_remote(remote)
-    published = (f"--glob=refs/remotes/{name}/*", f"--glob=refs/colab/remote/{name}/*")
-    listed = repository.runner.text(
-        "rev-list", "--first-parent", "--boundary", check_sha(commit), "--not", *published
-    ).splitlines()
+    question = ("--first-parent", "--boundary", check_sha(commit), "--not", *published)
+    listed = repository.runner.text("rev-list", *question).splitlines()
     if not listed:
         return commit
     return next((line[1:] for line in listed if line.startswith("-")), None)
@@ -297,10 +299,6 @@ def _workflows_to_restore(found: Scan, content: _Content, head: _Head) -> dict[s
     reason = "a workflow; tokens may not change those, so the pushed version is kept"
     content.left_out.extend(f"{path} ({reason})" for path in kept)
     return {path: there.get(path) for path in kept}
-
-
-def _count_changes(repository: Repository, head: _Head, tree: str) -> int:
-    return len(repository.changed(head.commit, tree))
 
 
 def _commit(repository: Repository, tree: str, head: _Head) -> str:
