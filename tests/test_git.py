@@ -466,6 +466,35 @@ def test_a_stale_lease_moves_none_of_the_refs(repository: Repository, bare_remot
     assert harness.refs(bare_remote) == before
 
 
+def hold_that_a_push_tracks(repository: Repository, remote: str) -> None:
+    """What lands moves the tracking ref and nothing else of the clone; what is refused moves nothing."""
+    project = repository.git_dir.parent
+    before = harness.untouched_state(project)
+    first = one_commit(repository)
+    assert repository.push(remote, [PushUpdate(first, MAIN, ABSENT, TRACKED)]) is PushOutcome.LANDED
+    assert repository.refs("refs/colab/") == {TRACKED: first}
+    second = one_commit(repository, "two", (first,))
+    late = PushUpdate(second, MAIN, second, TRACKED)
+    assert repository.push(remote, [late]) is PushOutcome.REJECTED
+    fallen = [PushUpdate(second, MAIN, first, TRACKED), PushUpdate(second, "refs/colab/x", second)]
+    assert repository.push(remote, fallen) is PushOutcome.REJECTED
+    assert repository.refs("refs/colab/") == {TRACKED: first}
+    git(project, "update-ref", "-d", TRACKED)
+    assert repository.push(remote, [PushUpdate(first, MAIN, None, TRACKED)]) is PushOutcome.LANDED
+    assert repository.refs("refs/colab/") == {TRACKED: first}, "also by one that was there already"
+    assert harness.untouched_state(project) == before
+
+
+def test_what_a_push_moved_is_tracked_here(repository: Repository) -> None:
+    hold_that_a_push_tracks(repository, "origin")
+
+
+@pytest.mark.git_http
+def test_what_a_push_moved_over_http_is_tracked_here(repository: Repository, server: GitHttpServer) -> None:
+    server.create("lab")
+    hold_that_a_push_tracks(repository, server.url("lab", user="writer"))
+
+
 def test_pushing_again_what_is_there_has_landed(repository: Repository) -> None:
     one, two = one_commit(repository), one_commit(repository, "two")
     repository.push("origin", [PushUpdate(one, MAIN, ABSENT)])

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,33 +105,34 @@ class BranchStore:
         return self._send(Wish(cancels=tuple(sorted(wanted))))
 
     def flush(self) -> Receipt:
-        wishes = self._outbox.wishes()
+        return self._flush(self._outbox.wishes())
+
+    def _flush(self, wishes: Sequence[Wish], *, new: Wish | None = None) -> Receipt:
         if not wishes:
             return Receipt(commit=self._repository.resolve(self._track("intent")))
         kept = {self._kept(code): code for wish in wishes for code in wish.code}
+        waited = [wish for wish in wishes if new is None or wish.folder != new.folder]
         try:
-            commit = self._push_until_granted(wishes)
+            # Where to push to is another question to git, asked while the commit is made.
+            with ThreadPoolExecutor(1) as aside:
+                address = aside.submit(self._repository.address, self._remote, push=True)
+                commit = self._push_until_granted(wishes, address)
         except (UnreachableError, KeyboardInterrupt):
             # Until now their age kept the snapshots: git throws nothing away that is younger than two weeks.
             self._repository.set_refs(kept)
             raise
         self._outbox.remove(wishes)
         try:
-            self._repository.set_refs({**dict.fromkeys(kept), self._track("intent"): commit})
+            self._repository.set_refs({self._kept(code): None for wish in waited for code in wish.code})
         except StoreError as error:
-            logger.warning("what was queued is on the remote; the clone did not note it: %s", error)
+            logger.warning("what was queued is on the remote; the clone still keeps it: %s", error)
         return Receipt(commit=commit)
 
     def refresh(self) -> View:
+        intent = Refspec(self._intent_ref, self._track("intent"))
+        ledger = Refspec(self._ledger_ref, self._track("ledger"))
         live = Refspec(f"{paths.LIVE_PREFIX}*", f"{self._track('live')}/*")
-        self._fetch(
-            [
-                Refspec(self._intent_ref, self._track("intent")),
-                Refspec(self._ledger_ref, self._track("ledger")),
-                live,
-            ],
-            prune=True,
-        )
+        self._fetch([intent, ledger, live], prune=True)
         self._load()
         return self.view()
 
@@ -235,7 +237,7 @@ class BranchStore:
         """Push a wish with all that waits. Only one that nobody answered goes on waiting."""
         wish = self._outbox.add(wish)
         try:
-            return self.flush()
+            return self._flush(self._outbox.wishes(), new=wish)
         except UnreachableError as error:
             return Receipt(commit=None, reason=str(error))
         except (ColabError, KeyboardInterrupt):
@@ -253,8 +255,8 @@ class BranchStore:
         with self._clone:
             self._repository.fetch(self._remote, refspecs, prune=prune)
 
-    def _push_until_granted(self, wishes: Sequence[Wish]) -> str | None:
-        """Push the wishes; return the commit of the remote that grants them."""
+    def _push_until_granted(self, wishes: Sequence[Wish], address: Future[str]) -> str | None:
+        """Push the wishes to an address; return the commit of the remote that grants them."""
         has_cancels = any(wish.cancels for wish in wishes)
         for tries in range(PUSH_TRIES):
             head = self._repository.resolve(self._track("intent"))
@@ -263,7 +265,7 @@ class BranchStore:
                 if commit is None or commit == head:
                     if tries or not has_cancels:  # a job to cancel may be on the remote and not known here
                         return head
-                elif self._push_wishes(commit, head, wishes):
+                elif self._push_wishes(commit, head, wishes, address=address.result()):
                     return commit
             except CorruptError:
                 if tries:  # else it may have been repaired since it was seen
@@ -315,14 +317,15 @@ class BranchStore:
 
         return replace_entries(data, cancelled)
 
-    def _push_wishes(self, commit: str, head: str | None, wishes: Sequence[Wish]) -> bool:
+    def _push_wishes(self, commit: str, head: str | None, wishes: Sequence[Wish], *, address: str) -> bool:
         codes = dict.fromkeys(code for wish in wishes for code in wish.code)
-        updates = [PushUpdate(commit, self._intent_ref, expect=head or ABSENT)]
+        updates = [PushUpdate(commit, self._intent_ref, head or ABSENT, self._track("intent"))]
         updates += [PushUpdate(code, paths.code_ref(code)) for code in codes]
-        return self._repository.push(self._remote, updates) is PushOutcome.LANDED
+        return self._repository.push(address, updates) is PushOutcome.LANDED
 
     def _push_ledger(self, asked: _Unsettled, updates: Sequence[PushUpdate]) -> Recorded:
-        ledger = PushUpdate(asked.commit, self._ledger_ref, expect=asked.parent or ABSENT)
+        tracking = self._track("ledger")
+        ledger = PushUpdate(asked.commit, self._ledger_ref, asked.parent or ABSENT, tracking)
         try:
             outcome = self._repository.push(self._remote, [ledger, *updates])
         except UnreachableError:
@@ -334,7 +337,6 @@ class BranchStore:
             # Perhaps by itself: curl sends a request again whose connection broke before the answer.
             return self._find(asked, push_again=False)
         self._unsettled = None
-        self._repository.set_refs({self._track("ledger"): asked.commit})
         self._ledger = Ledger(asked.commit, {**self._ledger.states, **asked.changed})
         return Recorded.LANDED
 

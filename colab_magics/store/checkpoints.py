@@ -33,9 +33,8 @@ class Checkpoints:
             before = known or self._look(job_id)
             if before is not None and self._attempt(before) > attempt:
                 return
-            update = PushUpdate(commit, checkpoint_ref(job_id), expect=before or ABSENT)
+            update = PushUpdate(commit, checkpoint_ref(job_id), before or ABSENT, self._track(job_id))
             if self._repository.push(self._remote, [update]) is PushOutcome.LANDED:
-                self._repository.set_refs({self._track(job_id): commit})
                 return
         logger.warning("the checkpoint of %s was not saved: another worker writes it too", job_id)
 

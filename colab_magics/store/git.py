@@ -148,6 +148,12 @@ class Repository:
             url = str((self.work_tree / url).resolve())
         return git_names.check_url(url)
 
+    def address(self, remote: str, *, push: bool = False) -> str:
+        """The address of a remote, found and checked as `remote_url` does; an address stands for itself."""
+        if ":" in remote or remote.startswith(("/", "-", ".")):
+            return git_names.check_url(remote)
+        return self.remote_url(remote, push=push)
+
     # --- refs --------------------------------------------------------------------------------------------
 
     def resolve(self, name: str) -> str | None:
@@ -352,7 +358,7 @@ class Repository:
             UnreachableError: nobody answered in time.
             RefusedError: no such repository, or no permission.
         """
-        url = self._address(remote, push=False)
+        url = self.address(remote)
         absent = git_remote.fetch(self.runner, url, refspecs, prune=prune, depth=depth, timeout_s=timeout_s)
         if absent:
             have = self.refs("refs/")
@@ -374,7 +380,7 @@ class Repository:
             UnreachableError: the connection was lost. The push may have landed: fetch and look.
             RefusedError: credentials, permission, a hook, a protected branch, a quota. Nothing moved.
         """
-        url = self._address(remote, push=True)
+        url = self.address(remote, push=True)
         return git_remote.push(self.runner, url, updates, timeout_s=timeout_s)
 
     # --- work trees --------------------------------------------------------------------------------------
@@ -391,10 +397,3 @@ class Repository:
         """How much disk the repository's objects take, in bytes."""
         files = (path for path in (self.common_dir / "objects").rglob("*") if path.is_file())
         return sum(path.stat().st_size for path in files)
-
-    # --- parts -------------------------------------------------------------------------------------------
-
-    def _address(self, remote: str, *, push: bool) -> str:
-        if ":" in remote or remote.startswith(("/", "-", ".")):
-            return git_names.check_url(remote)
-        return self.remote_url(remote, push=push)

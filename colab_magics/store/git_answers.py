@@ -36,12 +36,14 @@ class PushUpdate:
     """What to push: `source` (a commit's id; None deletes) goes to the full ref `target`.
 
     `expect` is what the ref must be on the remote for the push to land: an object id, `git_names.ABSENT` for
-    "does not exist yet", or None to overwrite whatever is there.
+    "does not exist yet", or None to overwrite whatever is there. `tracking` is a ref of this clone that git
+    moves along once the remote has moved its own.
     """
 
     source: str | None
     target: str
     expect: str | None = None
+    tracking: str | None = None
 
 
 # A reason that says: somebody else moved the ref between our look and our push.

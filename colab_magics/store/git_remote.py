@@ -35,6 +35,10 @@ _PUSH = (
     "--recurse-submodules=no",
 )
 
+_PUSH_REMOTE = "the queue"
+"""A remote that only one command knows: git moves the tracking refs of a remote that has a name along with
+what it pushes. `git remote add` takes no name with a space, so nobody has one of that name."""
+
 
 def fetch(
     runner: GitRunner,
@@ -80,7 +84,11 @@ def push(
     what = f"pushing to {redact_url(url)}"
     leases = [lease for update in updates for lease in _lease(update)]
     specs = [_spec(update) for update in updates]
-    answer = runner.network(*_PUSH, *leases, "--", url, *specs, url=url, what=what, timeout_s=timeout_s)
+    config = [f"remote.{_PUSH_REMOTE}.url={url}", *(each for update in updates for each in _track(update))]
+    named = [word for setting in config for word in ("-c", setting)]
+    answer = runner.network(
+        *named, *_PUSH, *leases, "--", _PUSH_REMOTE, *specs, url=url, what=what, timeout_s=timeout_s
+    )
     if answer.returncode == 0:
         return PushOutcome.LANDED
     stdout = answer.stdout.decode("utf-8", "replace")
@@ -103,6 +111,12 @@ def _lease(update: PushUpdate) -> list[str]:
         return []
     expected = "" if update.expect == ABSENT else check_sha(update.expect)
     return [f"--force-with-lease={check_ref(update.target)}:{expected}"]
+
+
+def _track(update: PushUpdate) -> list[str]:
+    if update.tracking is None:
+        return []
+    return [f"remote.{_PUSH_REMOTE}.fetch=+{check_ref(update.target)}:{check_ref(update.tracking)}"]
 
 
 def _spec(update: PushUpdate) -> str:
