@@ -3,6 +3,7 @@ refuse, hang or lie."""
 
 from __future__ import annotations
 
+import gzip
 import http.server
 import os
 import shutil
@@ -619,6 +620,54 @@ def answering_server(status: int, *, body: bytes = b"") -> Iterator[str]:
             serving.join()
 
 
+@contextmanager
+def listing_server(heard: list[tuple[str | None, bytes]]) -> Iterator[str]:
+    """Offers git's protocol 2 and refuses what is asked then: its encoding and its bytes are in `heard`."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            offer = b"".join(b"%04x%s\n" % (len(line) + 5, line) for line in (b"version 2", b"ls-refs"))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-git-upload-pack-advertisement")
+            self.send_header("Content-Length", str(len(offer) + 4))
+            self.end_headers()
+            self.wfile.write(offer + b"0000")
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            heard.append((self.headers["Content-Encoding"], body))
+            self.send_error(403)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/lab.git"
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+@pytest.mark.parametrize("names", [["gpu-experiments", "gpu-results"], ["x"], ["a-rather-" + "long-" * 40]])
+def test_over_http_few_bytes_ask_for_exact_refs(repository: Repository, names: list[str]) -> None:
+    heard: list[tuple[str | None, bytes]] = []
+    refspecs = [Refspec(f"refs/heads/{name}", f"refs/colab/remote/x/{name}") for name in names]
+    refspecs.append(Refspec("refs/colab/live/*", "refs/colab/remote/x/live/*"))
+    with listing_server(heard) as url, pytest.raises(RefusedError):
+        repository.fetch(url, refspecs, prune=True)
+    ((encoding, body),) = heard
+    assert encoding == "gzip"
+    assert len(body) < 350
+    asked = {line[4:] for line in gzip.decompress(body).split(b"\n") if b"ref-prefix " in line}
+    spellings = ("", "refs/", "refs/tags/", "refs/heads/", "refs/remotes/")
+    exact = {f"{spelling}refs/heads/{name}" for spelling in spellings for name in names}
+    exact |= {f"refs/remotes/refs/heads/{name}/HEAD" for name in names} | {"refs/colab/live/"}
+    assert asked == {f"ref-prefix {name}".encode() for name in exact}
+
+
 def processes_about(text: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
@@ -755,6 +804,24 @@ def test_a_daemon_logs_in_with_its_token_and_nothing_shows_it(server: GitHttpSer
     without = Repository.init_bare(tmp_path / "cache.git", isolated=True)
     with pytest.raises(RefusedError, match="was refused"):
         without.fetch(url, [Refspec(MAIN, TRACKED)])
+
+
+@pytest.mark.git_http
+def test_a_daemon_is_asked_for_its_password_once(server: GitHttpServer, tmp_path: Path) -> None:
+    server.create("lab")
+    url, token = git_names.split_credentials(server.url("lab", user="writer"))
+    daemon = Repository.init_bare(tmp_path / "cache.git", isolated=True, token=token)
+    assert daemon.push(url, [PushUpdate(one_commit(daemon), MAIN, ABSENT)]) is PushOutcome.LANDED
+    before = len(server.access_log())
+    daemon.fetch(url, [Refspec(MAIN, TRACKED)])
+    new = harness.wait_until(
+        lambda: log if len(log := server.access_log()[before:]) == 3 else None, what="three requests"
+    )
+    assert [(line.split()[2], line.split()[8]) for line in new] == [
+        ("-", "401"),
+        ("writer", "200"),
+        ("writer", "200"),
+    ]
 
 
 def test_a_token_goes_to_the_host_that_it_is_for_and_into_no_argument(repository: Repository) -> None:

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, unquote, urlunsplit
 
 from colab_magics.errors import StoreError
 
@@ -292,10 +292,20 @@ def login(url: SplitResult) -> list[str]:
     """The settings that log in over HTTP with the token of the environment, to this address's host only.
 
     A credential helper rather than GIT_ASKPASS: git asks it for that host alone, so that a redirect gets
-    nothing, and no script has to lie on a disk that may forbid execution.
+    nothing, and no script has to lie on a disk that may forbid execution. The user goes beside the address
+    (`without_user`): with one in it, curl first tries that user without a password, each time.
     Source: https://git-scm.com/docs/gitcredentials#_configuration_options
     """
     if url.scheme not in ("http", "https"):
         return []
     host = url.netloc.rpartition("@")[2]
-    return ["credential.helper=", f"credential.{url.scheme}://{host}.helper={_HELPER}"]
+    context = f"credential.{url.scheme}://{host}"
+    user = [f"{context}.username={unquote(url.username)}"] if url.username else []
+    return ["credential.helper=", f"{context}.helper={_HELPER}", *user]
+
+
+def without_user(url: SplitResult) -> str:
+    """The address that goes with `login`; ssh needs the user where it is."""
+    if url.scheme in ("http", "https"):
+        url = url._replace(netloc=url.netloc.rpartition("@")[2])
+    return urlunsplit(url)

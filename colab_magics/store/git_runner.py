@@ -89,6 +89,10 @@ class GitRunner:
             answer = self.run(*arguments, stdin=stdin, ok=ANY_CODE)
         return answer
 
+    def target(self, url: str) -> str:
+        """What git is given to reach the repository at `url` by `network`."""
+        return git_process.without_user(urlsplit(url)) if self.token else url
+
     def network(self, *arguments: str, url: str, what: str, timeout_s: float | None) -> Finished:
         """Run a command that talks to the repository at `url`; return it whatever its exit code.
 
