@@ -8,13 +8,14 @@ FETCH_HEAD and configuration stay as they are.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from pathlib import Path
 
 from colab_magics.errors import NoRepositoryError, SnapshotError, StoreError
@@ -45,6 +46,8 @@ _SECRETS = (
 )
 # fmt: on
 _NO_SECRETS = (".env.example", ".env.sample", ".env.template", ".env.dist", "*.pub")
+# As one expression: a project may have thousands of new files.
+_SECRET, _NO_SECRET = (re.compile("|".join(map(translate, names))) for names in (_SECRETS, _NO_SECRETS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +184,7 @@ def _take_untracked(path: str, content: _Content) -> None:
 def looks_like_a_secret(path: str) -> bool:
     """Whether a file's name is one that keys, passwords and tokens usually have."""
     name = path.rpartition("/")[2].lower()
-    if any(fnmatchcase(name, pattern) for pattern in _NO_SECRETS):
-        return False
-    return any(fnmatchcase(name, pattern) for pattern in _SECRETS)
+    return bool(_SECRET.match(name)) and not _NO_SECRET.match(name)
 
 
 def _flatten(repository: Repository, folder: str, content: _Content, *, is_tracked: bool) -> None:
