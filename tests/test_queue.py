@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import pytest
 from workers import Worker, text_output
 
 from colab_magics import queue
-from colab_magics.errors import JobFailedError, RefusedError, SpecError, UsageError, VariableError
+from colab_magics.errors import JobFailedError, RefusedError, SpecError, StoreError, UsageError, VariableError
 from colab_magics.handles import JobHandle
 from colab_magics.job_set import JobSet
 from colab_magics.jobs.request import Request
 from colab_magics.settings import Settings
+from colab_magics.store import git_process
 from colab_magics.store.branches import BranchStore
 from colab_magics.store.git import Repository
 from colab_magics.store.locate import Queue, find_project, remote_queue
@@ -239,6 +240,38 @@ def test_a_grid_whose_command_ignores_it_is_told(client: Client) -> None:
     ignored = client.prepare(None, command="python train.py", axes=axes)
     assert "no axis of the grid is in the command: {lr} would stand for its value" in ignored.notes
     assert client.prepare(None, command="python train.py {lr}", axes=axes).notes == ()
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_queueing_asks_git_little_and_the_network_once(
+    client: Client, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    client.submit("x = 1")
+    harness.write(client.project / "new.py", "new\n")
+    harness.write(client.project / "train.py", "edited\n")
+    asked: list[str] = []
+    usual = git_process.run_git
+
+    def listening(arguments: Sequence[str], **more: Any) -> git_process.Finished:
+        asked.append(" ".join(arguments))
+        return usual(arguments, **more)
+
+    monkeypatch.setattr(git_process, "run_git", listening)
+    client.submit("x = 1", axes=(("seed", tuple(range(count))),))
+    assert len([line for line in asked if " push " in line or " fetch " in line]) == 1
+    assert len(asked) <= 10, asked
+    assert len(client.entries()) == 1 + count
+
+
+def test_a_staged_file_that_the_clone_has_lost_is_told_and_nothing_is_queued(client: Client) -> None:
+    harness.write(client.project / "lost.py", "lost\n")
+    harness.git(client.project, "add", "lost.py")
+    blob = harness.git(client.project, "rev-parse", ":lost.py")
+    (client.project / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    with pytest.raises(StoreError, match=r"lost\.py"):
+        client.submit("x = 1")
+    assert harness.refs(client.remote).keys() == {"refs/heads/main"}
+    assert client.queue.store.view().waiting == ()
 
 
 def test_without_a_network_a_job_waits_and_says_so_and_goes_with_the_next_command(
