@@ -36,8 +36,8 @@ class Desk:
     """Where a person sits: a folder, settings, a notebook's variables, and what this process has open.
 
     `awaited` are the ids of jobs queued here whose results did not come yet. `namespace` is None in a
-    terminal. `opened` keeps the queues, whose stores remember what they have read. `screen` makes what shows
-    the progress of a command.
+    terminal. `opened` keeps the queues, whose stores remember what they have read; `known` is the project
+    that was found last. `screen` makes what shows the progress of a command.
     """
 
     folder: Path
@@ -45,7 +45,17 @@ class Desk:
     namespace: MutableMapping[str, Any] | None = None
     awaited: set[str] = field(default_factory=set)
     opened: dict[tuple[Path, Path, str], Queue] = field(default_factory=dict)
+    known: Repository | None = None
     screen: Callable[[], Screen] = Screen
+
+    def project(self) -> Repository:
+        """The project that the folder is in.
+
+        Raises:
+            NoRepositoryError: there is none.
+        """
+        self.known = find_project(self.folder, known=self.known)
+        return self.known
 
     def queues(self, arguments: argparse.Namespace) -> tuple[Repository, list[Queue]]:
         """The project, and the queues that `--local` and `--remote` leave.
@@ -53,7 +63,7 @@ class Desk:
         Raises:
             NoRepositoryError, NoRemoteError: there is none.
         """
-        repository = find_project(self.folder)
+        repository = self.project()
         wanted = arguments.remote or self.settings.remote
         if arguments.local:
             local = local_queue(repository)
@@ -73,7 +83,7 @@ class Desk:
         Raises:
             NoRepositoryError, NoRemoteError: there is none.
         """
-        repository = find_project(self.folder)
+        repository = self.project()
         if not arguments.local:
             wanted = arguments.remote or self.settings.remote
             return repository, self._kept(
@@ -266,7 +276,7 @@ def _show(chosen: Chosen, views: Mapping[int, View]) -> Renderable:
 
 
 def _dry_run(desk: Desk, arguments: argparse.Namespace, request: Any, cell: str | None) -> Renderable:
-    repository = find_project(desk.folder)
+    repository = desk.project()
     if arguments.local:
         label, address = "local", "this machine"
     else:

@@ -36,6 +36,32 @@ def test_a_folder_below_the_top_belongs_to_the_project(project: Path) -> None:
     assert find_project(project / "deep" / "er").work_tree == project
 
 
+def test_a_project_that_is_known_is_found_without_asking_git(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = find_project(project)
+    (project / "deep" / "er").mkdir(parents=True)
+    monkeypatch.setattr(Repository, "discover", lambda folder: pytest.fail("git was asked"))
+    assert find_project(project / "deep" / "er", known=known) is known
+
+
+def test_another_project_is_not_taken_for_the_known_one(project: Path, tmp_path: Path) -> None:
+    known = find_project(project)
+    other = harness.make_project(tmp_path / "other")
+    inner = harness.make_project(project / "inner")
+    harness.git(project, "worktree", "add", "-q", "-b", "side", tmp_path / "side")
+    for folder in (other, inner, tmp_path / "side"):
+        (folder / "deep").mkdir()
+        assert find_project(folder / "deep", known=known).work_tree == folder
+    assert find_project(tmp_path / "side", known=find_project(tmp_path / "side")).head_branch() == "side"
+    harness.make_bare_remote(project / "bare.git")
+    with pytest.raises(NoRepositoryError, match="is a bare repository"):
+        find_project(project / "bare.git" / "objects", known=known)
+    harness.remove_folder(project / ".git")
+    with pytest.raises(NoRepositoryError):
+        find_project(project, known=known)
+
+
 def test_no_repository_is_told_with_the_folder(tmp_path: Path) -> None:
     with pytest.raises(
         NoRepositoryError, match=f"^{tmp_path} is not inside a Git work tree; go to your project"

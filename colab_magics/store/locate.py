@@ -43,18 +43,35 @@ class Queue:
         return self.label == LOCAL
 
 
-def find_project(folder: Path) -> Repository:
+def find_project(folder: Path, *, known: Repository | None = None) -> Repository:
     """The repository with the work tree that `folder` is in.
+
+    Args:
+        folder: where to look, and above it.
+        known: what was found the last time; git is asked again only if that may have changed.
 
     Raises:
         NoRepositoryError: there is none, or it is a bare repository, without files to run.
     """
+    if known is not None and _is_plainly_in(folder, known):
+        return known
     repository = Repository.discover(folder)
     if repository.work_tree is None:
         raise NoRepositoryError(
             f"{repository.git_dir} is a bare repository, which has no files to run; go to a clone of it"
         )
     return repository
+
+
+def _is_plainly_in(folder: Path, repository: Repository) -> bool:
+    """Whether git would surely find this repository from `folder`: its `.git` is the first one above.
+
+    A linked work tree, a submodule or a bare repository on the way is no plain case.
+    """
+    above = (folder, *folder.parents)
+    tops = (each for each in above if (each / ".git").exists() or (each / "HEAD").exists())
+    git_dir = next(tops, folder) / ".git"
+    return repository.git_dir == repository.common_dir == git_dir and (git_dir / "HEAD").is_file()
 
 
 def choose_remote(repository: Repository, wanted: str = "") -> str:
