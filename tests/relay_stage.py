@@ -180,7 +180,7 @@ class Stage:
     # --- the link and time -------------------------------------------------------------------------------
 
     def opens(self, terms: Terms = TERMS) -> None:
-        """The first link, and what the relay itself asks then: whether the kernel is there, and the startup."""
+        """The first link, and what the relay itself asks then: a sign of life, and the startup."""
         self.relay.link_opened(terms=terms, now=self.now)
         self._pump()
         ours = [message for message in self._up if message.parsed_header["session"] == OURS]
