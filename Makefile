@@ -77,16 +77,20 @@ $(STAMPS)/venv:
 	    "or name it with 'make PYTHON=…'." >&2; \
 	fi; exit 1
 
-# The Git server of the tests over HTTP. Without the means to install it those tests are skipped, with the
-# reason; RUNLEVEL=1 keeps Debian from starting a server for the whole machine.
+# What some tests need beside Python: the Git server over HTTP, and a browser. Without the means to install it
+# those tests are skipped, with the reason; RUNLEVEL=1 keeps Debian from starting a server for the whole machine.
 peers:
 	@missing() { ! PATH="$$PATH:/usr/sbin" command -v "$$1" >/dev/null; }; \
-	missing nginx || missing fcgiwrap || exit 0; \
-	command -v apt-get >/dev/null || { echo "no apt-get here: tests marked git_http need nginx and fcgiwrap"; exit 0; }; \
+	wanted=; \
+	{ missing nginx || missing fcgiwrap; } && wanted="$$wanted nginx-light fcgiwrap"; \
+	missing chromium && wanted="$$wanted chromium"; \
+	[ -n "$$wanted" ] || exit 0; \
+	skipped="tests marked git_http or browser need$$wanted"; \
+	command -v apt-get >/dev/null || { echo "no apt-get here: $$skipped"; exit 0; }; \
 	sudo=; [ "$$(id -u)" = 0 ] || sudo='sudo -n'; \
-	$$sudo true 2>/dev/null || { echo "not root: tests marked git_http need nginx and fcgiwrap"; exit 0; }; \
-	echo "installing nginx-light and fcgiwrap"; \
+	$$sudo true 2>/dev/null || { echo "not root: $$skipped"; exit 0; }; \
+	echo "installing$$wanted"; \
 	{ $$sudo apt-get update -qq && \
 	  $$sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
-	    apt-get install -qq -y --no-install-recommends nginx-light fcgiwrap; } >/dev/null </dev/null \
-	  || echo "apt-get could not install nginx-light and fcgiwrap: tests marked git_http need them"
+	    apt-get install -qq -y --no-install-recommends $$wanted; } >/dev/null </dev/null \
+	  || echo "apt-get could not install$$wanted: $$skipped"

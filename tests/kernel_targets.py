@@ -46,12 +46,12 @@ class Remotes:
 
     Attributes:
         search_path: the kernelspecs are below it.
-        local_root: the project's folder here; over there it is `remote_root(stack)`.
+        local_root: the project's folder here; over there it is the server's root, where kernels start.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, local_root: Path | None = None) -> None:
         self.search_path = folder / "specs"
-        self.local_root = folder / "project"
+        self.local_root = local_root or folder / "project"
         self._folder, self._ends = folder, contextlib.ExitStack()
         self._servers: dict[Stack, JupyterServer] = {}
         self._networks: dict[Target, TcpProxy] = {}
@@ -64,8 +64,8 @@ class Remotes:
     ) -> None:
         self._ends.close()
 
-    def kernelspec(self, target: Target) -> str:
-        """Have a kernelspec for a target; return its name."""
+    def kernelspec(self, target: Target, *, display_name: str | None = None) -> str:
+        """Have a kernelspec for a target; return its name. `display_name`: what menus show of a proxy."""
         name = str(target)
         if target.proxied:
             runtime_dir = self._folder / f"runtime-{name}"
@@ -75,6 +75,7 @@ class Remotes:
                 name=name,
                 argv=[sys.executable, "-m", "colab_kernel", "-f", "{connection_file}"],
                 env={"JUPYTER_RUNTIME_DIR": str(runtime_dir)},
+                display_name=display_name,
             )
         else:
             kernel_environments.write_ipykernel_spec(self.search_path, name=name, stack=target.stack)
@@ -95,10 +96,6 @@ class Remotes:
             )
         return self._servers[stack]
 
-    def remote_root(self, stack: Stack) -> Path:
-        """Where the proxy kernels believe that the server has the project."""
-        return self.server(stack).root / "project"
-
     def network(self, target: Target) -> TcpProxy:
         """What lies between a target and its server."""
         if target not in self._networks:
@@ -114,7 +111,7 @@ class Remotes:
         harness.run(
             [
                 *(sys.executable, "-m", "colab_kernel", "connect", url, "--token", jupyter_servers.TOKEN),
-                *("--local-root", self.local_root, "--remote-root", self.remote_root(target.stack)),
+                *("--local-root", self.local_root, "--remote-root", self.server(target.stack).root),
             ],
             env={"JUPYTER_RUNTIME_DIR": str(runtime_dir)},
         )

@@ -379,10 +379,9 @@ def test_a_breakpoint_in_a_module_of_the_project_holds_the_remote_one(kernel: Ke
     """Bare ipykernel has the file itself."""
     name = f"helpers_{kernel.target.stack.name.lower()}"
     here = harness.write(kernel.remotes.local_root / f"{name}.py", MODULE)
-    there = harness.write(kernel.remotes.remote_root(kernel.target.stack) / f"{name}.py", MODULE)
+    harness.write(kernel.remotes.server(kernel.target.stack).root / f"{name}.py", MODULE)
     cell = Cell(f"import {name}\nnumber = {name}.double(21)\nprint(number)\n", "W8sZmlsZQ%3D%3D")
     with kernel.frontend() as ada:
-        ada.run(f"import sys\nsys.path.insert(0, {str(there.parent)!r})", hidden=True)
         notebook = NotebookDebugger(ada, (cell,))
         debugger = notebook.debugger
         notebook.initialize()
@@ -461,6 +460,9 @@ def test_a_stop_behind_a_flood_of_output_arrives(kernel: Kernel) -> None:
     code = 'for _ in range(400):\n    print("x" * 100_000)\nhere = 1\nprint("end")\n'
     cell = Cell(code, "W6sZmlsZQ%3D%3D")
     with kernel.frontend() as ada:
+        # pyzmq starts a thread of its own with the first large message. If the debugger holds that one at its
+        # first line, as it does once in twenty times, ipykernel is dead: not what is asked here.
+        ada.run('print("x" * 100_000)', hidden=True)
         notebook = NotebookDebugger(ada, (cell,))
         executing = notebook.debug(cell, [{"line": 3}])
         thread = notebook.debugger.stopped("breakpoint")
