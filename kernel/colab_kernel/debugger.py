@@ -125,7 +125,7 @@ class DebugGuard:
 
         True for an instant in every step: worth a question only if it stays for a second or so.
         """
-        return self._is_unsure or self._stops.is_unsettled
+        return self._is_unsure or self._stops.is_unsettled or self._missed_a_stop or self._missed_its_end
 
     @property
     def needs_debug_info(self) -> bool:
@@ -173,6 +173,7 @@ class DebugGuard:
             return Forward(None)
         if command in JUMPS:
             return Answer(replies.failure(content, message=NOTHING_IS_STOPPED))
+        self._told_stopped = False
         body: Json = {"allThreadsContinued": True} if command == "continue" else {}
         return Answer(replies.success(content, body=body))
 
@@ -211,7 +212,7 @@ class DebugGuard:
         body, is_success = _object(content.get("body")), content.get("success") is True
         match command:
             case _ if asked is not None and asked.ticket is not None:
-                self._resumed(asked.ticket, content)
+                self._resumed(asked, asked.ticket, content)
             case "debugInfo":
                 self._informed(body, asked=asked)
             case "disconnect":
@@ -264,7 +265,7 @@ class DebugGuard:
             case "continued" if isinstance(thread, int):
                 everywhere = body.get("allThreadsContinued") is not False
                 self._stops.continued(thread, all_threads=everywhere, number=number)
-                self._told_stopped = self._stops.is_held
+                self._told_stopped = not everywhere and self._stops.is_held
             case "terminated":
                 self._session.has_ended = True
                 self._stops.clear()
@@ -281,12 +282,13 @@ class DebugGuard:
         self._stops.clear()
         self._told_session = self._told_stopped = False
 
-    def _resumed(self, ticket: int, reply: JsonObject) -> None:
-        if reply.get("success") is True:
-            self._stops.accept(ticket, number=_number(reply.get("seq")))
-        else:
+    def _resumed(self, asked: Asked, ticket: int, reply: JsonObject) -> None:
+        if reply.get("success") is not True:
             self._stops.refuse(ticket)
-        self._told_stopped = self._told_stopped and self._stops.is_held
+            return
+        self._stops.accept(ticket, number=_number(reply.get("seq")))
+        if asked.version == self._stops.version:
+            self._told_stopped = False
 
     def _dumped(self, code: Json, *, path: Json) -> None:
         if isinstance(code, str) and isinstance(path, str):
@@ -309,7 +311,7 @@ class DebugGuard:
             self._stops.clear()
         else:
             self._started()
-            if is_fresh and not self._stops.are_known:
+            if is_fresh and not self._stops.is_held and not self._stops.is_unsettled:
                 self._stops.seen(_threads_of(body))
 
     def reconcile(self, body: JsonObject) -> list[JsonObject]:
@@ -331,13 +333,22 @@ class DebugGuard:
 
     def _catch_up(self, threads: Sequence[int]) -> list[JsonObject]:
         self._stops.seen(threads)
-        was_told, self._told_stopped = self._told_stopped, bool(threads) and self._stops.is_held
-        if was_told and not self._told_stopped:
+        if self._missed_its_end:
+            self._told_stopped = False
             return [_event("continued", {"threadId": 1, "allThreadsContinued": True})]
-        if self._told_stopped and not was_told:
-            thread = min(threads)
-            return [_event("stopped", {"reason": "pause", "threadId": thread, "allThreadsStopped": True})]
+        if self._missed_a_stop:
+            self._told_stopped = True
+            body: JsonObject = {"reason": "pause", "threadId": min(threads), "allThreadsStopped": True}
+            return [_event("stopped", body)]
         return []
+
+    @property
+    def _missed_a_stop(self) -> bool:
+        return self._stops.is_open and not self._told_stopped
+
+    @property
+    def _missed_its_end(self) -> bool:
+        return self._told_stopped and not self._stops.is_held
 
 
 def _event(name: str, body: JsonObject) -> JsonObject:
