@@ -1,5 +1,6 @@
 # make demo    install into .venv, run the main job on this machine; the last line is the path of an HTML page
 # make test    install what the tests need, run them all          (PYTEST_ARGS="-k spec" for some)
+# make coverage   the proxy kernel's core by its own tests: every branch of it
 # make lint    ruff and mypy
 # make bench   the measurements of docs/explanation/performance.md: the queue's
 # make bench-kernel   the proxy kernel's
@@ -14,7 +15,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # One worker a core gains nothing beyond two: many tests wait for processes of their own.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: help demo test lint bench bench-kernel clean peers
+.PHONY: help demo test coverage lint bench bench-kernel clean peers
 .SUFFIXES:
 
 help:
@@ -25,6 +26,12 @@ demo: $(STAMPS)/demo
 
 test: $(STAMPS)/test peers
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Without xdist, and without what starts processes: the core needs none.
+CORE := relay gaps debugger path_mapping link_watch refusals ws_wire zmq_wire messages
+coverage: $(STAMPS)/test
+	$(BIN)/coverage run -m pytest --quiet $(CORE:%=tests/test_%.py)
+	$(BIN)/coverage report
 
 lint: $(STAMPS)/test
 	@failed=0; set -x; \

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from relay_stage import CONTROL, IOPUB, SHELL, STDIN, Stage, make, stage
+from relay_stage import CONTROL, IOPUB, SHELL, STDIN, TERMS, Stage, make, stage
 
 from colab_kernel.errors import MalformedError
 from colab_kernel.path_mapping import PathMapping
@@ -841,5 +841,87 @@ def test_a_question_of_our_own_that_is_half_lost_is_asked_again() -> None:
         s.passes_time(0.5)
         s.passes_time(0.6)
         s.remote_answers_probe()
+        s.gets_idle(of=cell)
+        assert s.relay.in_flight == 0
+
+
+def test_a_debugger_in_doubt_is_asked_once_at_a_time_and_may_answer_nothing() -> None:
+    with stage() as s:
+        _debug_session(s)
+        cell = s.send_execute()
+        s.remote_gets("execute_request")
+        text = "IOPub data rate exceeded."
+        s.remote_sends(IOPUB, "stream", {"name": "stderr", "text": text}, of=cell, kernel="server_1")
+        s.gets(IOPUB, "stream")
+        for _ in range(4):
+            s.passes_time(1.1)
+        question = s.remote_gets("debug_request")
+        assert question.parsed_content["command"] == "debugInfo"
+        s.remote_answers(question, {})
+        s.remote_answers(cell)
+        s.gets_busy()
+        s.gets(SHELL, "execute_reply")
+        s.gets_idle()
+
+
+def test_what_has_its_reply_is_not_sent_again() -> None:
+    with stage() as s:
+        cell = s.send_execute()
+        s.remote_gets("execute_request")
+        s.remote_status("busy", of=cell)
+        s.remote_replies(cell)
+        s.gets_busy(of=cell)
+        s.gets(SHELL, "execute_reply", of=cell)
+        s.breaks()
+        s.reopens()
+        s.remote_answers_probe()
+        s.remote_answers_probe()
+        s.gets_idle(of=cell)
+        assert s.relay.in_flight == 0
+
+
+def test_the_relays_own_questions_are_forgotten_when_they_are_lost() -> None:
+    with stage() as s:
+        _debug_session(s)
+        s.breaks()
+        s.reopens()
+        s.remote_answers_probe()
+        s.remote_gets("debug_request")  # whether it is stopped: the kernel never gets to see it
+        s.breaks()
+        s.reopens()
+        asked = s.remote_gets("debug_request")
+        s.remote_answers_probe()
+        assert s.relay.in_flight == 0
+        s.remote_replies(asked, _response("debugInfo"))
+        s.event(Dropped)
+
+
+def test_a_widgets_message_whose_statuses_are_lost_is_over_all_the_same() -> None:
+    with stage() as s:
+        widget, cell = s.send("comm_msg"), s.send_execute()
+        s.remote_gets("comm_msg")
+        s.remote_gets("execute_request")
+        s.remote_answers(cell)
+        s.gets_busy(of=widget)
+        s.gets_idle(of=widget)
+        s.gets_busy(of=cell)
+        s.gets(SHELL, "execute_reply")
+        s.gets_idle(of=cell)
+        assert s.relay.in_flight == 0
+
+
+def test_what_the_kernel_says_of_the_relays_own_code_is_for_nobody() -> None:
+    with stage(opened=False) as s:
+        s.relay.link_opened(terms=TERMS, now=s.now)
+        s.remote_answers_probe()
+        startup = s.remote_gets("execute_request")
+        s.remote_status("busy", of=startup)
+        s.remote_sends(IOPUB, "stream", {"name": "stderr", "text": "a warning"}, of=startup)
+        cell = s.send_execute()
+        s.remote_gets("execute_request")
+        s.remote_replies(startup)  # and its idle is lost
+        s.remote_answers(cell)
+        s.gets_busy(of=cell)
+        s.gets(SHELL, "execute_reply")
         s.gets_idle(of=cell)
         assert s.relay.in_flight == 0

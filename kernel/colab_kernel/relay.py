@@ -186,8 +186,7 @@ class Relay:
         return self._debts.table.is_busy(SHELL)
 
     def _release_held(self, *, now: float) -> None:
-        if self.phase is Phase.OPEN:
-            self._gate.release(shell_busy=lambda: self._is_busy, now=now)
+        self._gate.release(shell_busy=lambda: self._is_busy, now=now)
 
     # --- interrupts: past the kernel's control channel, which may be dead ----------------------------------
 

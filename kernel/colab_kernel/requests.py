@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from colab_kernel.made_messages import expects_reply
 from colab_kernel.messages import Channel, Message
@@ -144,15 +145,8 @@ class RequestTable:
 
     def before(self, request: Request) -> list[Request]:
         """What was sent in this request's lane before it, and is not over; the oldest first."""
-        if next(iter(self._by_id.values()), None) is request:
-            return []
-        found = []
-        for other in self._by_id.values():
-            if other is request:
-                break
-            if other.lane == request.lane and other.sent:
-                found.append(other)
-        return found
+        earlier = takewhile(lambda other: other is not request, self._by_id.values())
+        return [other for other in earlier if other.lane == request.lane and other.sent]
 
     def oldest(self, lane: Lane) -> Request | None:
         """A frontend's request that the kernel works on, by what is known here."""
