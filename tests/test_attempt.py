@@ -310,6 +310,30 @@ def test_a_secret_of_digits_in_a_number_does_no_harm(tmp_path: Path) -> None:
     assert outcome.record.artifacts[0].size_bytes == 12345678
 
 
+def test_a_secret_of_digits_leaves_the_notebook_and_the_variables_json(tmp_path: Path) -> None:
+    source = "display({'application/json': {'n': 12345678}}, raw=True)\nx = [12345678, 1]"
+    job = make_job(tmp_path, cell=source, secrets=("12345678",), outputs=("x",))
+    assert job.run().verb is Verb.SUCCEED
+    assert job.outputs[0]["data"]["application/json"] == {"n": "*" * 8}
+    assert json.loads(job.text("out/x.json")) == ["*" * 8, 1]
+    assert job.attempt.live().outputs[0]["data"]["application/json"] == {"n": "*" * 8}
+
+
+def test_a_secret_across_the_cut_of_a_reason_shows_no_part_of_itself(tmp_path: Path) -> None:
+    secret = "ghp_abcdefgh12345678"
+    before = "x" * (300 - len("the command ended with exit code 3: ") - len(secret) // 2)
+    outcome = make_job(tmp_path, command=f"echo {before}{secret}; exit 3", secrets=(secret,)).run()
+    assert outcome.reason.endswith("x*********…")
+
+
+def test_a_secret_across_the_cut_of_a_cells_error_shows_no_part_of_itself(tmp_path: Path) -> None:
+    secret = "ghp_abcdefgh12345678"
+    outcome = make_job(tmp_path, cell=f"raise ValueError('x' * 258 + '{secret}')", secrets=(secret,)).run()
+    assert outcome.reason.startswith("ValueError: xxx")
+    assert len(outcome.reason) <= 300
+    assert "ghp" not in outcome.reason
+
+
 def test_a_mistake_of_ours_fails_the_job_and_shows_no_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,17 @@ def test_the_texts_of_a_value_are_masked_and_its_numbers_stay() -> None:
     }
 
 
+def test_json_stays_json_where_digits_of_a_number_or_an_escape_are_a_secret() -> None:
+    masker = Masker(["12345678"])
+    told = {"a": [12345678, 1.12345678, True, None, 7], "12345678": "\u1234" + "5678 12345678"}
+    for ensure_ascii in (True, False):
+        masked = json.loads(masker.mask_json(json.dumps(told, ensure_ascii=ensure_ascii).encode()))
+        stars = "*" * 8
+        assert masked == {"a": [stars, f"1.{stars}", True, None, 7], stars: f"\u12345678 {stars}"}
+    assert masker.mask_json(b"no JSON 12345678") == b"no JSON ********"
+    assert masker.mask_json(b"[ 1 ]") == b"[ 1 ]"
+
+
 def test_each_line_of_a_key_is_a_secret() -> None:
     key = "-----BEGIN-----\nMIIEvQIBADANBgkqhkiG9w0B\nabcdefghijklmnopqrstu\n"
     masked = Masker([key]).mask(b"  | MIIEvQIBADANBgkqhkiG9w0B\n  | abcdefghijklmnopqrstu\n")

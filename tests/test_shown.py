@@ -53,6 +53,22 @@ def test_a_bar_that_is_redrawn_is_shown_once() -> None:
     assert texts(folded(stream("\r 1/2"), stream("\r 2/2"), stream("\n"))) == [" 2/2\n"]
 
 
+def test_a_secret_across_the_cut_of_a_stream_or_of_what_is_shown_live_shows_no_part_of_itself() -> None:
+    def mask(text: str) -> str:
+        return text.replace("ghp_secret", "**********")
+
+    outputs = CellOutputs(mask=mask)
+    outputs.fold(stream("x" * (shown.STREAM_CHARS // 2 - 4) + "ghp_" + "secret"))
+    outputs.fold(stream("y" * (3 * shown.STREAM_CHARS)))
+    outputs.fold(stream("ghp_secret" * (shown.STREAM_CHARS // 10)))
+    assert all(part not in texts(outputs)[0] for part in ("ghp", "secret"))
+
+    outputs = CellOutputs(mask=mask)
+    outputs.fold(display("x" * 121 + "ghp_secret" * 100))
+    (output,) = outputs.last_outputs(limit_bytes=1000)
+    assert "ghp" not in output["data"]["text/plain"]
+
+
 def test_a_stream_without_end_keeps_head_and_tail_in_little_memory() -> None:
     outputs = CellOutputs()
     for number in range(2000):

@@ -16,6 +16,7 @@ from colab_magics.daemon.assignment import Assignment, Limits, Live, Outcome, Ph
 from colab_magics.daemon.cell import CellJob, CellRun, CellView
 from colab_magics.daemon.checkpoints import Checkpoints
 from colab_magics.daemon.command import run_command
+from colab_magics.daemon.endings import map_texts
 from colab_magics.daemon.harvest import Harvest
 from colab_magics.daemon.log import Log
 from colab_magics.daemon.masking import Masker, secrets_in
@@ -82,7 +83,7 @@ class Attempt:
         self._phase = Phase.STARTING
         self._started_at, self._begun = now(), time.monotonic()
         self._last_live: Live | None = None
-        self._view = CellView()
+        self._view = CellView(mask=self._masker.mask_text)
         self._sight = Sight(
             assignment.spec.job_id,
             view=self._view,
@@ -223,7 +224,7 @@ class Attempt:
         if overlay.python is not None:
             return overlay.python, None
         return job.python, judge_install(
-            overlay.end, overlay.problem, stop=self._stop, timeout_s=spec.timeout_s
+            overlay.end, self._masker.mask_text(overlay.problem), stop=self._stop, timeout_s=spec.timeout_s
         )
 
     def _run_command(
@@ -244,13 +245,14 @@ class Attempt:
             meter=meter,
         )
         self._phase = Phase.SAVING
-        tail = self._log.end(_TRACEBACK_BYTES).decode("utf-8", "replace")
+        # All that a reason is made of is masked first: a secret across its cut would show its half.
+        tail = self._masker.mask_text(self._log.end(_TRACEBACK_BYTES).decode("utf-8", "replace"))
         verdict = judge_command(
             end, stop=self._stop, timeout_s=spec.timeout_s, log_tail=tail, checkout=str(checkout)
         )
         if verdict.verb is Verb.SUCCEED:
             harvest.take_left()
-            verdict = refuse_missing(verdict, harvest.missing)
+            verdict = refuse_missing(verdict, self._masker.mask_values(harvest.missing))
         return verdict
 
     def _run_cell(
@@ -287,11 +289,13 @@ class Attempt:
         end = run.run(python=python, environment=environment, token=self._token)
         self._phase = Phase.SAVING
         outputs, execution_count, widgets = self._view.all()
+        outputs, saved = self._masker.mask_all(outputs), end.saved
+        end = map_texts(end, self._masker.mask_values)
         errors = [output for output in outputs if output["output_type"] == "error"]
         if end.report.get("leaving") == 0:
             outputs = [output for output in outputs if output.get("ename") != "SystemExit"]
-        if end.saved:
-            harvest.take_saved(end.saved.get("saved", {}))
+        if saved:
+            harvest.take_saved(saved.get("saved", {}))
         elif spec.outputs:
             harvest.take_saved({})
         verdict = judge_cell(
@@ -299,9 +303,9 @@ class Attempt:
             stop=self._stop,
             timeout_s=spec.timeout_s,
             error=errors[-1] if errors else None,
-            missing=harvest.missing,
+            missing=self._masker.mask_values(harvest.missing),
             checkout=str(self._assignment.checkout),
-            source=job.source,
+            source=self._masker.mask_text(job.source),
         )
         if verdict.failure is not None and verdict.failure.type == "KernelDied":
             text = f"{verdict.reason}\n{end.crash}"

@@ -60,9 +60,9 @@ class CellJob:
 class CellView:
     """What a cell has shown so far; one thread folds, any thread looks."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, mask: Callable[[str], str]) -> None:
         self._lock = threading.Lock()
-        self._outputs = CellOutputs()
+        self._outputs = CellOutputs(mask=mask)
 
     def fold(self, message: Message) -> None:
         with self._lock:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import enum
 import signal
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from colab_magics.daemon.assignment import Phase
@@ -48,6 +48,12 @@ class CellEnd:
     problem: str = ""
     died_while: Phase | None = None
     crash: str = ""
+
+
+def map_texts(end: CellEnd, change: Callable[[Any], Any]) -> CellEnd:
+    """The same end with every text in it that a job may have written changed."""
+    report, crash = change(dict(end.report)), change(end.crash)
+    return replace(end, report=report, problem=change(end.problem), crash=crash)
 
 
 def describe_exit(code: int) -> str:

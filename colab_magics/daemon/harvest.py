@@ -71,7 +71,7 @@ class Harvest:
             limit_bytes=self._limits.notebook_bytes,
         )
         try:
-            self._write(NOTEBOOK, self._masker.mask(data))
+            self._write(NOTEBOOK, self._masker.mask_json(data))
         except OSError as error:
             self.notes.append(f"the notebook could not be stored: {error}")
 
@@ -131,7 +131,8 @@ class Harvest:
                     "leave a part of it"
                 )
                 return
-            data = copy_masked(source, self._workspace.result / target, mask=self._masker.mask)
+            mask = self._masker.mask_json if kind is Kind.JSON else self._masker.mask
+            data = copy_masked(source, self._workspace.result / target, mask=mask)
         except OSError as error:
             self.missing[name] = f"{name} could not be read: {error}"
             return

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+from colab_magics.jobs.json_text import serialize_indented
 from colab_magics.jobs.secret_names import sounds_secret
 
 MIN_LENGTH = 8
@@ -49,6 +50,30 @@ class Masker:
                 return {key: self.mask_values(each) for key, each in value.items()}
             case _:
                 return value
+
+    def mask_all(self, value: Any) -> Any:
+        """The same for everything in a JSON value: a number or a key with a secret in it becomes a text."""
+        match value:
+            case list() | tuple():
+                return [self.mask_all(each) for each in value]
+            case dict():
+                return {self.mask_text(str(key)): self.mask_all(each) for key, each in value.items()}
+            case int() | float():
+                told = repr(value)
+                return value if (masked := self.mask_text(told)) == told else masked
+            case _:
+                return self.mask_values(value)
+
+    def mask_json(self, data: bytes) -> bytes:
+        """JSON, masked, that is JSON still: digits that are a secret may stand in a number or an escape."""
+        masked = self.mask(data)
+        if masked is data:
+            return data
+        try:
+            value = self.mask_all(json.loads(data))
+        except (ValueError, RecursionError):
+            return masked
+        return f"{serialize_indented(value)}\n".encode()
 
 
 def secrets_in(environment: Mapping[str, str]) -> list[str]:

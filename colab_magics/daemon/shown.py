@@ -9,13 +9,14 @@ import base64
 import html
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from colab_magics.jobs.record import Progress
 
 Output = dict[str, Any]
+Mask = Callable[[str], str]
 
 STREAM_CHARS = 200_000
 """Of one stream; half of it its head, half its tail. More is for the log."""
@@ -53,6 +54,7 @@ class _Stream:
     size: int = 0
     head: str | None = None
     left_out: int = 0
+    mask: Mask = str
 
     def append(self, text: str) -> None:
         self.parts.append(text)
@@ -73,7 +75,7 @@ class _Stream:
     def _shorten(self) -> None:
         whole = "".join(self.parts)
         ends_in_return = whole.endswith("\r")
-        whole = settle_text(whole) + ("\r" if ends_in_return else "")
+        whole = self.mask(settle_text(whole) + ("\r" if ends_in_return else ""))
         half = STREAM_CHARS // 2
         if self.head is None and len(whole) > STREAM_CHARS:
             self.head, whole = whole[:half], whole[half:]
@@ -91,6 +93,7 @@ class _Area:
     display_ids: list[str | None] = field(default_factory=list)
     clear_first: bool = False
     dropped: int = 0
+    mask: Mask = str
 
     def clear(self) -> None:
         self.entries.clear()
@@ -113,7 +116,7 @@ class _Area:
             self.clear()
         last = self.entries[-1] if self.entries else None
         if not isinstance(last, _Stream) or last.name != name:
-            last = _Stream(name)
+            last = _Stream(name, mask=self.mask)
             self.add(last)
         last.append(text)
 
@@ -133,9 +136,14 @@ class _Area:
 class CellOutputs:
     """The outputs of one cell as they stand after the messages folded so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, mask: Mask = str) -> None:
+        """Nothing is shown yet.
+
+        Args:
+            mask: hides secrets in a text that is about to be cut: one across the cut would show its half.
+        """
         self.execution_count: int | None = None
-        self._area = _Area()
+        self._mask, self._area = mask, _Area(mask=mask)
         self._captures: list[tuple[str, str, _Area]] = []  # comm_id, msg_id, where its outputs go
         self._areas: dict[str, _Area] = {}
         self._models: dict[str, Output] = {}
@@ -192,7 +200,7 @@ class CellOutputs:
         for entry in reversed(self._area.entries):
             output = _shown(entry)
             if _size(output) > limit_bytes:
-                output = _text_only(output, limit_chars=limit_bytes // 8)
+                output = _text_only(output, limit_chars=limit_bytes // 8, mask=self._mask)
             left -= _size(output) + 2  # and what separates it from the next
             if left < 0:
                 break
@@ -245,7 +253,8 @@ class CellOutputs:
         if kind == "OutputModel" and "msg_id" in state:
             self._captures = [each for each in self._captures if each[0] != comm_id]
             if state["msg_id"]:
-                self._captures.append((comm_id, state["msg_id"], self._areas.setdefault(comm_id, _Area())))
+                area = self._areas.setdefault(comm_id, _Area(mask=self._mask))
+                self._captures.append((comm_id, state["msg_id"], area))
 
     def _target(self, message: Mapping[str, Any]) -> _Area:
         parent = (message.get("parent_header") or {}).get("msg_id")
@@ -343,19 +352,19 @@ def _bounded(data: Mapping[str, Any]) -> Output:
     return kept
 
 
-def _text_only(output: Output, *, limit_chars: int) -> Output:
+def _text_only(output: Output, *, limit_chars: int, mask: Mask = str) -> Output:
     """The output with nothing but a bounded text, which says so."""
     match output["output_type"]:
         case "stream":
-            text = output["text"]
+            text = mask(output["text"])
             return output | {
                 "text": f"… {max(0, len(text) - limit_chars):,} characters …\n{text[-limit_chars:]}"
             }
         case "error":
-            lines = [line[:limit_chars] for line in output["traceback"][-20:]]
-            return output | {"evalue": output["evalue"][:limit_chars], "traceback": lines}
+            lines = [mask(line)[:limit_chars] for line in output["traceback"][-20:]]
+            return output | {"evalue": mask(output["evalue"])[:limit_chars], "traceback": lines}
     left_out = ", ".join(sorted(set(output["data"]) - {"text/plain"})) or "more text"
-    text = str(output["data"].get("text/plain", ""))[:limit_chars]
+    text = mask(str(output["data"].get("text/plain", "")))[:limit_chars]
     return output | {
         "data": {"text/plain": f"{text}\n[{left_out} left out here: too large]".strip()},
         "metadata": {},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -45,7 +44,7 @@ class Sight:
         """The last outputs of the cell."""
         try:
             shown = self._view.last_outputs(limit_bytes=self._limits.live_outputs_bytes)
-            return tuple(json.loads(self._masker.mask(json.dumps(shown).encode())))
+            return tuple(self._masker.mask_all(shown))
         except Exception as error:
             self._leave_out("outputs", error)
             return ()
