@@ -70,6 +70,21 @@ def test_a_job_runs_in_the_code_of_its_commit(queue: Project, tmp_path: Path) ->
     assert (queue.log("old"), queue.log("new")) == ("old\n", "new\n")
 
 
+def test_what_a_job_does_with_git_changes_nothing_for_the_next_job(queue: Project, tmp_path: Path) -> None:
+    meddle = (
+        "git config user.name Job && git config user.email job@example.org && git config core.bare true"
+        " && git branch mine && git tag mine && git --work-tree=. stash -q; git gc -q --prune=now"
+    )
+    look = "git for-each-ref; git config --local user.name; git log -1 --format=%s; git status --porcelain"
+    queue.submit(queue.command("a", f"echo changed > train.py; {meddle}"), queue.command("b", look))
+
+    daemons.drain(queue, tmp_path / "w")
+    queue.store.refresh()
+
+    assert queue.log("a") == ""
+    assert queue.log("b") == "Begin\n"
+
+
 def test_a_hand_written_entry_runs_in_the_code_of_the_commit_that_brought_it(
     queue: Project, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ import harness
 import psutil
 import pytest
 from git_http import PASSWORDS, GitHttpServer
-from harness import git, write
+from harness import git, refs, try_git, write
 
 from colab_magics.errors import NoRemoteError, NoRepositoryError, RefusedError, StoreError, UnreachableError
 from colab_magics.store import git_answers, git_names, git_process
@@ -916,40 +916,73 @@ def test_what_a_failed_connection_means(kind: type[StoreError], stderr: str) -> 
     assert type(error) is kind
 
 
-# --- work trees, disk ------------------------------------------------------------------------------------
+# --- checkouts, disk -------------------------------------------------------------------------------------
 
 
-def test_each_job_gets_a_work_tree_of_its_own_commit(
-    tmp_path: Path, project: Path, bare_remote: Path
-) -> None:
+def test_each_job_gets_a_checkout_of_its_own_commit(tmp_path: Path, project: Path, bare_remote: Path) -> None:
     cache = Repository.init_bare(tmp_path / "cache.git", isolated=True)
     cache.fetch(bare_remote.as_uri(), [Refspec("refs/heads/main", "refs/colab/code/main")])
     commit = cache.resolve("refs/colab/code/main")
     assert commit is not None
     for name in ("one", "two"):
-        cache.add_worktree(tmp_path / "work" / name, commit)
+        cache.add_checkout(tmp_path / "work" / name, commit)
         assert (tmp_path / "work" / name / "train.py").read_text() == "print('trained')\n"
     # A job deletes its folder, or leaves files and folders without permissions in it; the next attempt comes.
     shutil.rmtree(tmp_path / "work" / "one")
     locked = write(tmp_path / "work" / "two" / "locked" / "x", "x").parent
     locked.chmod(0)
     for name in ("one", "two"):
-        cache.add_worktree(tmp_path / "work" / name, commit)
+        cache.add_checkout(tmp_path / "work" / name, commit)
         assert {path.name for path in (tmp_path / "work" / name).iterdir()} == {
             ".git",
             ".gitignore",
             "train.py",
         }
-        cache.remove_worktree(tmp_path / "work" / name)
-        cache.remove_worktree(tmp_path / "work" / name)
+        cache.remove_checkout(tmp_path / "work" / name)
+        cache.remove_checkout(tmp_path / "work" / name)
     assert list((tmp_path / "work").iterdir()) == []
     assert cache.object_bytes() > 100
 
 
-def test_a_work_tree_of_a_commit_that_is_not_here_says_so(tmp_path: Path) -> None:
+def test_what_a_job_does_with_git_stays_in_its_checkout(
+    tmp_path: Path, project: Path, bare_remote: Path
+) -> None:
     cache = Repository.init_bare(tmp_path / "cache.git", isolated=True)
-    with pytest.raises(StoreError, match=r"git worktree in .* failed"):
-        cache.add_worktree(tmp_path / "work", "1" * 40)
+    cache.fetch(bare_remote.as_uri(), [Refspec("refs/heads/main", "refs/colab/code/main")])
+    commit = cache.resolve("refs/colab/code/main")
+    assert commit is not None
+    config = (tmp_path / "cache.git" / "config").read_bytes()
+
+    one, two = tmp_path / "work" / "one", tmp_path / "work" / "two"
+    cache.add_checkout(one, commit)
+    assert git(one, "rev-parse", "HEAD") == commit
+    assert git(one, "status", "--porcelain") == ""
+    git(one, "config", "user.name", "Job")
+    git(one, "config", "core.hooksPath", "hooks")
+    git(one, "checkout", "-q", "-b", "main")
+    write(one / "train.py", "changed")
+    git(one, "commit", "-qam", "By the job")
+    write(one / "train.py", "stashed")
+    git(one, "stash", "-q")
+    git(one, "tag", "mine")
+    git(one, "gc", "-q", "--prune=now")
+    git(one, "reflog", "expire", "--all", "--expire=now")
+
+    assert (tmp_path / "cache.git" / "config").read_bytes() == config
+    assert all(name.startswith("refs/colab/") for name in refs(tmp_path / "cache.git"))
+    cache.add_checkout(two, commit)
+    assert (two / "train.py").read_text() == "print('trained')\n"
+    assert try_git(two, "config", "--local", "core.hooksPath").stdout == ""
+    assert (refs(two), git(two, "rev-parse", "HEAD")) == ({}, commit)
+    cache.remove_checkout(one)
+    cache.remove_checkout(two)
+    assert set(refs(tmp_path / "cache.git")) == {"refs/colab/code/main"}
+
+
+def test_a_checkout_of_a_commit_that_is_not_here_says_so(tmp_path: Path) -> None:
+    cache = Repository.init_bare(tmp_path / "cache.git", isolated=True)
+    with pytest.raises(StoreError, match=r"moving refs in .* failed"):
+        cache.add_checkout(tmp_path / "work", "1" * 40)
 
 
 def test_a_full_disk_is_said_to_be_one(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -89,8 +88,6 @@ class BranchStore:
         self._unsettled: _Unsettled | None = None
         self._folder: _Folder | None = None
         self._written: tuple[str, bytes] | None = None
-        # Git looks at the HEADs of all work trees while it fetches; one that is being made has none yet.
-        self._clone = threading.Lock()
 
     # --- people ------------------------------------------------------------------------------------------
 
@@ -219,15 +216,13 @@ class BranchStore:
         self._checkpoints.drop(job_id)
 
     def checkout(self, spec: JobSpec, folder: Path) -> str:
-        with self._clone:
-            commit = find_code(self._repository, spec, remote=self._remote, tracking=self._tracking)
-            self._repository.add_worktree(folder, commit)
+        commit = find_code(self._repository, spec, remote=self._remote, tracking=self._tracking)
+        self._repository.add_checkout(folder, commit)
         return commit
 
     def remove_checkout(self, folder: Path) -> None:
         try:
-            with self._clone:
-                self._repository.remove_worktree(folder)
+            self._repository.remove_checkout(folder)
         except (StoreError, OSError):
             return  # the folder is in the way of nothing, and the clone is a cache
 
@@ -252,8 +247,7 @@ class BranchStore:
         return f"{self._tracking}outbox/{code[:16]}"
 
     def _fetch(self, refspecs: Sequence[Refspec], *, prune: bool = False) -> None:
-        with self._clone:
-            self._repository.fetch(self._remote, refspecs, prune=prune)
+        self._repository.fetch(self._remote, refspecs, prune=prune)
 
     def _push_until_granted(self, wishes: Sequence[Wish], address: Future[str]) -> str | None:
         """Push the wishes to an address; return the commit of the remote that grants them."""

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from colab_magics.errors import NoRemoteError, NoRepositoryError, StoreError
-from colab_magics.store import git_import, git_names, git_objects, git_process, git_remote, git_worktree
+from colab_magics.errors import NoRemoteError, StoreError
+from colab_magics.store import git_checkout, git_discovery, git_import, git_names, git_objects, git_remote
 from colab_magics.store.git_answers import PushOutcome, PushUpdate, Refspec
 from colab_magics.store.git_names import ABSENT, EMPTY_TREE, SHA_LENGTH, check_ref, check_sha
 from colab_magics.store.git_objects import Change, CommitInfo, TreeEntry
-from colab_magics.store.git_runner import LOCAL_TIMEOUT_S, GitRunner
+from colab_magics.store.git_runner import GitRunner
 
 # fmt: off
 __all__ = [
@@ -52,28 +52,8 @@ class Repository:
         Raises:
             NoRepositoryError: there is none, or git does not trust its owner.
         """
-        folder = Path(path).absolute()
-        nowhere = f"{folder} is not inside a Git work tree; go to your project, or make one with git init."
-        if not folder.is_dir():
-            raise NoRepositoryError(nowhere)
-        where = ("--absolute-git-dir", "--path-format=absolute", "--git-common-dir", "--show-toplevel")
-        question = ("rev-parse", "--is-bare-repository", *where)
-        try:
-            answer = git_process.run_git(question, cwd=folder, environment={}, timeout_s=LOCAL_TIMEOUT_S)
-        except TimeoutError:
-            raise StoreError(f"git did not say in {LOCAL_TIMEOUT_S:g} s where {folder} belongs.") from None
-        said = answer.stderr.lower()
-        if "dubious ownership" in said or "owned by someone else" in said:
-            raise NoRepositoryError(
-                f"{folder} belongs to another user and git does not trust it; if you do, run"
-                f" git config --global --add safe.directory {folder}"
-            )
-        lines = os.fsdecode(answer.stdout).splitlines()
-        # A bare repository answers all but the last question.
-        if len(lines) < 3 or (answer.returncode and lines[0] != "true"):
-            raise NoRepositoryError(nowhere)
-        work_tree = Path(lines[3]) if len(lines) > 3 and not answer.returncode else None
-        return cls(runner=GitRunner(Path(lines[1]), work_tree), common_dir=Path(lines[2]))
+        runner, common_dir = git_discovery.discover(Path(path).absolute())
+        return cls(runner=runner, common_dir=common_dir)
 
     @classmethod
     def init_bare(
@@ -383,15 +363,18 @@ class Repository:
         url = self.address(remote, push=True)
         return git_remote.push(self.runner, url, updates, timeout_s=timeout_s)
 
-    # --- work trees --------------------------------------------------------------------------------------
+    # --- checkouts ---------------------------------------------------------------------------------------
 
-    def add_worktree(self, path: str | os.PathLike[str], commit: str) -> None:
-        """Check a commit out into a folder of its own, detached. What was in the folder goes away."""
-        git_worktree.add(self.runner, Path(path).absolute(), check_sha(commit))
+    def add_checkout(self, path: Path, commit: str) -> None:
+        """Check a commit out into a repository of its own, detached. What was in the folder goes away."""
+        folder = path.absolute()
+        self.set_refs({git_checkout.pin_of(folder): commit})
+        git_checkout.add(self.runner, folder, commit, objects=self.common_dir / "objects")
 
-    def remove_worktree(self, path: str | os.PathLike[str]) -> None:
-        """Remove a folder made by `add_worktree` and all that is in it. Gone already is well."""
-        git_worktree.remove(self.runner, Path(path).absolute())
+    def remove_checkout(self, path: Path) -> None:
+        """Remove a folder made by `add_checkout` and all that is in it. Gone already is well."""
+        git_checkout.remove(path.absolute())
+        self.set_refs({git_checkout.pin_of(path.absolute()): None})
 
     def object_bytes(self) -> int:
         """How much disk the repository's objects take, in bytes."""
