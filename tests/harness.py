@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -194,6 +194,28 @@ def wait_until(condition: Callable[[], T], *, timeout_s: float = 60, what: str, 
                 f"waited {timeout_s:g} s for {what}; it did not happen (last seen: {value!r})"
             )
         time.sleep(every_s)
+
+
+@contextlib.contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Hold a process in the kernel (state D) until the block is left, so that not even SIGKILL ends it.
+
+    Skips the test where the machine has no freezer of cgroup v1: in v2 a frozen process can be killed.
+    """
+    group = Path("/sys/fs/cgroup/freezer") / f"colab-magics-{pid}"
+    try:
+        group.mkdir()
+        (group / "cgroup.procs").write_text(str(pid))
+    except OSError as error:
+        pytest.skip(f"no process can be frozen here: {error}")
+    try:
+        (group / "freezer.state").write_text("FROZEN")
+        wait_until(lambda: (group / "freezer.state").read_text() == "FROZEN\n", what="it to freeze")
+        yield
+    finally:
+        (group / "freezer.state").write_text("THAWED")
+        wait_until(lambda: not (group / "cgroup.procs").read_text(), what="the killed process to be gone")
+        group.rmdir()
 
 
 # --- peers that may be missing ---------------------------------------------------------------------------

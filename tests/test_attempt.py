@@ -80,6 +80,22 @@ def test_an_exit_code_fails_the_job_and_the_last_line_is_in_the_reason(tmp_path:
     assert outcome.reason == "the command ended with exit code 3: no data"
 
 
+def test_a_process_that_the_kernel_holds_ends_the_job_with_a_word_about_it(tmp_path: Path) -> None:
+    limits = replace(LIMITS, grace_s=0.1, stuck_s=0.2)
+    job = make_job(tmp_path, command="echo $$ > pid; sleep 1000 & wait", timeout_s=3, limits=limits)
+    with job.running():
+        pid = harness.wait_until(
+            lambda: (p := job.checkout / "pid").exists() and p.read_text().strip(), what="the job to run"
+        )
+        with harness.frozen(int(pid)):
+            harness.wait_until(lambda: job.outcome is not None, what="the job to be given up")
+    assert job.outcome is not None
+    assert job.outcome.verb is Verb.TIME_OUT
+    assert job.outcome.record.notes[0].startswith(
+        "a process could not be ended: the machine's kernel holds it"
+    )
+
+
 def test_a_signal_is_said_in_words(tmp_path: Path) -> None:
     outcome = make_job(tmp_path, command="kill -SEGV $$").run()
     assert (outcome.verb, outcome.record.exit_code) == (Verb.FAIL, -11)

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import harness
@@ -95,6 +96,20 @@ def test_processes_are_found_by_their_token_alone(tmp_path: Path) -> None:
     for child in (mine, other):
         child.end()
         child.close()
+
+
+@pytest.mark.usefixtures("wait_by")
+def test_a_process_that_the_kernel_holds_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        child = start(["sleep", "1000"], cwd=tmp_path, environment=environment("t6"), output=log, token="t6")
+    alarm = Alarm()
+    with harness.frozen(child.pid):
+        watch = replace(watch_for(alarm, timeout_s=0), stuck_s=0.2)
+        end = supervise(child, watch=watch)
+    assert (end.ending, end.stuck, end.left_over) == (Ending.TIMED_OUT, 1, 0)
+    harness.wait_until(lambda: child.process.returncode is not None, what="the process to be reaped")
+    child.close()
+    alarm.close()
 
 
 def test_exit_codes_are_said_in_words() -> None:

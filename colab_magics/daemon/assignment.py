@@ -35,6 +35,7 @@ class Limits:
     """How much of an attempt is kept, and how long its end may take."""
 
     grace_s: float = 10.0
+    stuck_s: float = 30.0
     log_bytes: int = 1_000_000
     tail_bytes: int = 16_000
     live_outputs_bytes: int = 64_000

@@ -177,6 +177,7 @@ class Attempt:
             is_stopped=lambda: self._stop is not None,
             tick=lambda child: self._tick(meter, child),
             grace_s=lambda: 0.0 if self._stop is Stop.FENCED else self._limits.grace_s,
+            stuck_s=self._limits.stuck_s,
         )
         harvest = Harvest(self._assignment, workspace, self._limits, self._masker)
         python, verdict = self._interpreter(watch)

@@ -167,7 +167,7 @@ class CellRun:
             problem = str(error)
         self._leave(kernel, politely=not died_while and not self._ending and not problem)
         code = kernel.child.poll()
-        left_over = kernel.child.end()
+        left_over = kernel.child.end(stuck_s=self._watch.stuck_s)
         self._meter.finish(kernel.child)
         crash = _read_text(job.guest_folder / guest.CRASH, _SAID_BYTES) if died_while else ""
         if problem or died_while is Phase.STARTING:
@@ -180,6 +180,7 @@ class CellRun:
                 ending=self._ending,
                 ignored_interrupt=self._ignored,
                 left_over=left_over,
+                stuck=kernel.child.stuck,
             ),
             reply=None if self._phase is Phase.RUNNING and died_while else reply,
             report=_read(job.guest_folder / guest.REPORT),

@@ -22,13 +22,15 @@ class Ending(enum.StrEnum):
 class End:
     """How a process ended: its exit code (negative: a signal), and why it was ended, None if by itself.
 
-    `ignored_interrupt` says that it outlived its grace, `left_over` how many processes it left behind.
+    `ignored_interrupt` says that it outlived its grace, `left_over` how many processes it left behind,
+    `stuck` how many still run because SIGKILL did not end them.
     """
 
     exit_code: int
     ending: Ending | None = None
     ignored_interrupt: bool = False
     left_over: int = 0
+    stuck: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from colab_magics.daemon.processes import STUCK_S, reap_later
+
 _PATIENCE_S = 30.0
 _LISTING = """
 import sys
@@ -65,7 +67,10 @@ class PackageList:
         """End the process, if there is one."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            try:
+                self._process.wait(STUCK_S)
+            except subprocess.TimeoutExpired:
+                reap_later(self._process)
             self._process = None
         with contextlib.suppress(OSError):
             self._draft().unlink(missing_ok=True)

@@ -13,6 +13,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,10 @@ import psutil
 from colab_magics.daemon.endings import End, Ending
 
 TOKEN_VARIABLE = "COLAB_ATTEMPT_TOKEN"  # noqa: S105 - a name
+STUCK_S = 30.0
+"""How long a process that SIGKILL does not end is waited for: the kernel holds it (state D), as it does where
+a disk or a driver does not answer."""
+
 _POLL_S = 0.02
 _SWEEP_S = 5.0
 
@@ -58,7 +63,8 @@ class Watch:
 
     `deadline` is on `time.monotonic`; `is_stopped` says whether somebody asked for its end, and `alarm` rings
     when its answer changes; `tick` is called with the process and returns the seconds until it wants to be
-    called again; `grace_s` is asked when the end begins.
+    called again; `grace_s` is asked when the end begins. `stuck_s` bounds the wait for
+    what SIGKILL does not end.
     """
 
     deadline: float
@@ -66,6 +72,7 @@ class Watch:
     is_stopped: Callable[[], bool]
     tick: Callable[[Child], float]
     grace_s: Callable[[], float]
+    stuck_s: float = STUCK_S
 
     def ending(self) -> Ending | None:
         """Whether the process has to end now, and why."""
@@ -92,6 +99,8 @@ class Child:
     seen: dict[int, float] = field(default_factory=dict)
     peak_rss_bytes: int | None = None
     is_over: bool = False
+    stuck: int = 0
+    """How many of its processes still run after `end`, which SIGKILL did not end."""
 
     @property
     def pid(self) -> int:
@@ -142,8 +151,10 @@ class Child:
                 self.seen[process.pid] = process.create_time()
         return found
 
-    def end(self) -> int:
+    def end(self, *, stuck_s: float = STUCK_S) -> int:
         """Kill what is left of its group, and whatever it started that hides elsewhere.
+
+        What the kernel holds is waited for, but not longer than `stuck_s`; then `stuck` counts it.
 
         Returns:
             how many processes other than itself had to be killed; 0 when it was called before.
@@ -157,10 +168,12 @@ class Child:
             with contextlib.suppress(ProcessLookupError, OSError):
                 os.kill(self.pid, signal.SIGKILL)
         killed = end_marked(self.token, seen=self.seen, but=self.pid)
-        while self.wait(timeout_s=_SWEEP_S) is None:  # in the kernel's hands: a disk that does not answer
-            with contextlib.suppress(ProcessLookupError, OSError):
-                os.kill(self.pid, signal.SIGKILL)
-        return killed
+        if self.wait(timeout_s=stuck_s) is None:
+            self.stuck = 1
+            reap_later(self.process)
+        others = [pid for pid in _belonging(self.token, self.seen) if pid not in (self.pid, os.getpid())]
+        self.stuck += len(others)
+        return max(0, killed - len(others))
 
     def close(self) -> None:
         if self.exit_fd is not None:
@@ -205,9 +218,9 @@ def supervise(child: Child, *, watch: Watch) -> End:
             ignored = _outlives(child, grace_s=watch.grace_s())
             break
         child.wait(timeout_s=min(next_tick_s, watch.left_s()), alarm=watch.alarm)
-    left_over = child.end()
+    left_over = child.end(stuck_s=watch.stuck_s)
     code = child.poll()
-    return End(-signal.SIGKILL if code is None else code, ending, ignored, left_over)
+    return End(-signal.SIGKILL if code is None else code, ending, ignored, left_over, child.stuck)
 
 
 def _outlives(child: Child, *, grace_s: float) -> bool:
@@ -234,6 +247,11 @@ def end_marked(token: str, *, seen: Mapping[int, float] | None = None, but: int 
         killed.update(found)
         time.sleep(_POLL_S / 4)
     return len(killed)
+
+
+def reap_later(process: subprocess.Popen[bytes]) -> None:
+    """Take the exit code of a process that does not end now, whenever that is; nobody waits for it."""
+    threading.Thread(target=process.wait, name="colab-stuck", daemon=True).start()
 
 
 def _open_exit_fd(pid: int) -> int | None:

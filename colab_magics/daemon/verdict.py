@@ -184,6 +184,10 @@ def _ended(end: End, *, stop: Stop | None, timeout_s: float, failure: Failure | 
 
 
 def _left_over(end: End) -> tuple[str, ...]:
+    if end.stuck:
+        held = "a process" if end.stuck == 1 else f"{end.stuck} processes"
+        told = f"{held} could not be ended: the machine's kernel holds it, and its memory is not free"
+        return (told, *_left_over(replace(end, stuck=0)))
     if not end.left_over:
         return ()
     what = (

@@ -29,6 +29,7 @@ GRACE_S = 2.0
 """How long a process group may take to end after SIGTERM before it gets SIGKILL."""
 _REAPED_S = 1.0
 _CHUNK_BYTES = 1 << 16
+_KILLED_S = 30.0
 
 CONFIG = (
     # A person's hooks, signing key and file monitor are for the person's own commits.
@@ -242,7 +243,8 @@ def end_group(process: subprocess.Popen[bytes], *, grace_s: float = GRACE_S) -> 
         process.wait(grace_s)
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with suppress(subprocess.TimeoutExpired):  # the kernel holds it, where a disk does not answer
+        process.wait(_KILLED_S)
     # Its children die in their own time; who reaps them is not ours to say, so the wait has an end.
     deadline = time.monotonic() + _REAPED_S
     while time.monotonic() < deadline:
