@@ -25,7 +25,7 @@ from colab_magics.jobs.spec import JobSpec
 from colab_magics.jobs.state import Event, State, Verb
 from colab_magics.store.base import Submission
 from colab_magics.store.branches import BranchStore
-from colab_magics.store.git import Repository
+from colab_magics.store.git import Refspec, Repository
 
 WAIT_FOR_FILE = "while not __import__('os').path.exists({path!r}): __import__('time').sleep(0.02)"
 
@@ -355,6 +355,32 @@ def test_an_attempt_that_ends_while_the_daemon_decides_is_not_taken_for_dead(
     assert queue.job("a").state.state is State.RUNNING
 
 
+class Tidy:
+    """A store that compacts itself whenever it is asked; everything else is the real one's."""
+
+    def __init__(self, store: BranchStore, cache: Repository) -> None:
+        self._store, self._cache, self.compacted = store, cache, 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def compact(self) -> None:
+        self.compacted += self._cache.compact(loose=0, grace_s=60.0, timeout_s=60.0)
+
+
+def test_jobs_run_while_the_clone_is_compacted_again_and_again(queue: Project, tmp_path: Path) -> None:
+    queue.submit(*(queue.command(f"job-{number}", "git log -1; git status --short") for number in range(8)))
+    cache = Repository.init_bare(tmp_path / "cache.git", isolated=True)
+    store = Tidy(BranchStore(cache, remote=queue.remote, label="queue"), cache)
+
+    settings = replace(daemons.QUICK, upkeep_s=0.01)
+    assert daemons.drain(queue, tmp_path / "w", store=store, settings=settings) == 8
+
+    assert {job.state.state for job in queue.store.refresh().jobs} == {State.SUCCEEDED}
+    assert store.compacted > 0
+    harness.git(cache.git_dir, "fsck", "--no-dangling")
+
+
 class Refusing:
     """A store whose remote refuses the code of jobs; everything else is the real one's."""
 
@@ -531,4 +557,27 @@ def test_a_ledger_that_was_rewritten_stops_the_daemon_and_the_old_one_is_kept(
     home.close()
 
     assert "was rewritten" in str(failed[0])
+    assert harness.refs(bare)[f"refs/colab/rescue/{lost[:16]}"] == lost
+
+
+def test_a_ledger_that_was_rewritten_is_kept_although_the_clone_is_compacted_before_it_is_noticed(
+    queue: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("colab_magics.store.upkeep.LOOSE_OBJECTS", 0)
+    monkeypatch.setattr("colab_magics.store.upkeep.GRACE_S", 0.0)
+    queue.submit(queue.command("a", "true"))
+    daemons.drain(queue, tmp_path / "w")
+    bare = Path(queue.remote.removeprefix("file://"))
+    lost = harness.refs(bare)["refs/heads/gpu-results"]
+    cache = Repository.init_bare(tmp_path / "cache.git", isolated=True)
+    store = BranchStore(cache, remote=queue.remote, label="queue")
+    store.refresh()
+    harness.git(bare, "update-ref", "refs/heads/gpu-results", f"{lost}~1")
+    harness.git(bare, "gc", "-q", "--prune=now")
+
+    cache.fetch(queue.remote, [Refspec("refs/heads/gpu-results", "refs/colab/remote/queue/ledger")])
+    store.compact()
+
+    with pytest.raises(CorruptError, match="was rewritten"):
+        store.refresh()
     assert harness.refs(bare)[f"refs/colab/rescue/{lost[:16]}"] == lost

@@ -24,7 +24,7 @@ from git_http import PASSWORDS, GitHttpServer
 from harness import git, refs, try_git, write
 
 from colab_magics.errors import NoRemoteError, NoRepositoryError, RefusedError, StoreError, UnreachableError
-from colab_magics.store import git_answers, git_names, git_process
+from colab_magics.store import git_answers, git_names, git_process, git_upkeep
 from colab_magics.store.git import ABSENT, PushOutcome, PushUpdate, Refspec, Repository
 
 MAIN = "refs/heads/gpu-results"
@@ -977,6 +977,52 @@ def test_what_a_job_does_with_git_stays_in_its_checkout(
     cache.remove_checkout(one)
     cache.remove_checkout(two)
     assert set(refs(tmp_path / "cache.git")) == {"refs/colab/code/main"}
+
+
+def age(repository: Path, *, seconds: float) -> None:
+    """Make everything in the object store older than it is."""
+    for path in (repository / "objects").rglob("*"):
+        if path.is_file():
+            os.utime(path, (path.stat().st_atime, path.stat().st_mtime - seconds))
+
+
+def loose_objects(repository: Path) -> int:
+    return sum(1 for path in (repository / "objects").glob("??/*"))
+
+
+def test_compacting_removes_what_nothing_reaches_and_keeps_what_jobs_borrow(tmp_path: Path) -> None:
+    cache = Repository.init_bare(tmp_path / "cache.git", isolated=True)
+    kept = cache.build_commit({"a": b"kept"}, message="Kept", date_s=1, ref="refs/colab/kept")
+    borrowed = cache.build_commit({"a": b"borrowed"}, message="Borrowed", date_s=1)
+    for number in range(20):
+        cache.build_commit({"live.json": str(number).encode()}, message="Alive", date_s=number)
+    cache.add_checkout(tmp_path / "job", borrowed)
+    age(cache.git_dir, seconds=3600)
+    fresh = cache.build_commit({"live.json": b"fresh"}, message="Alive", date_s=100)
+    before = loose_objects(cache.git_dir)
+    assert before > 60
+
+    assert not cache.compact(loose=before, grace_s=600, timeout_s=60)
+    assert loose_objects(cache.git_dir) == before
+    assert cache.compact(loose=before - 1, grace_s=600, timeout_s=60)
+
+    assert loose_objects(cache.git_dir) == 3
+    assert [cache.has(each) for each in (kept, borrowed, fresh)] == [True, True, True]
+    assert git(tmp_path / "job", "fsck", "--no-dangling", "--full") == ""
+    cache.remove_checkout(tmp_path / "job")
+    age(cache.git_dir, seconds=3600)
+    assert cache.compact(loose=0, grace_s=600, timeout_s=60)
+    assert not cache.has(fresh)
+    assert cache.has(kept)
+
+
+def test_many_packs_become_one_while_what_is_fresh_stays(tmp_path: Path) -> None:
+    cache = Repository.init_bare(tmp_path / "cache.git", isolated=True)
+    for number in range(git_upkeep.PACKS + 2):
+        cache.build_commit({str(number): b"x"}, message="Kept", date_s=number, ref=f"refs/colab/{number}")
+        cache.compact(loose=0, grace_s=600, timeout_s=60)
+    assert len(list((cache.git_dir / "objects" / "pack").glob("*.pack"))) <= 2
+    assert all(cache.resolve(f"refs/colab/{number}") for number in range(git_upkeep.PACKS + 2))
 
 
 def test_a_checkout_of_a_commit_that_is_not_here_says_so(tmp_path: Path) -> None:

@@ -440,6 +440,24 @@ def test_the_code_of_a_job_is_checked_out_and_removed_again(world: World, tmp_pa
     assert not (tmp_path / "job").exists()
 
 
+def test_a_store_that_is_compacted_has_all_that_it_had(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("colab_magics.store.upkeep.LOOSE_OBJECTS", 0)
+    monkeypatch.setattr("colab_magics.store.upkeep.GRACE_S", 0.0)
+    store = world.new_store()
+    submit(store, a_job(world))
+    view = store.refresh()
+    store.checkout(a_job(world), tmp_path / "job")
+
+    store.compact()
+
+    assert store.refresh() == view
+    record(store, view, event(Verb.LEASE, a_job(world).job_id, 1))
+    store.compact()
+    assert store.view().jobs[0].state.state is State.RUNNING
+
+
 def test_code_that_is_gone_is_named(world: World, tmp_path: Path) -> None:
     store = world.new_store()
 

@@ -16,6 +16,7 @@ from colab_magics.daemon.hands import Finished, Hands, Setup
 from colab_magics.daemon.heartbeat import Heartbeat
 from colab_magics.daemon.home import Home
 from colab_magics.daemon.pace import DaemonSettings, Pushes
+from colab_magics.daemon.upkeep import Upkeep
 from colab_magics.errors import CorruptError, RefusedError, StoreError, UnreachableError
 from colab_magics.jobs import plan as planning
 from colab_magics.jobs.board import fold, summarize
@@ -100,9 +101,11 @@ class Daemon:
         """
         hands = Hands(self._store, self._home, self._setup, wake=self._wake.set)
         heart = Heartbeat(self._store, self._home.worker, hands, self._settings, self._pushes, now=self._now)
+        upkeep = Upkeep(self._store, every_s=self._settings.upkeep_s)
         is_welcome = True
         try:
             heart.start()
+            upkeep.start()
             self._loop(hands, heart)
             if hands.trouble is not None and not self._stopping.is_set():
                 raise StoreError(f"this machine cannot run jobs: {hands.trouble}") from hands.trouble
@@ -113,6 +116,7 @@ class Daemon:
             try:
                 heart.close()
                 hands.close()
+                upkeep.close()
             except KeyboardInterrupt:
                 hands.abandon()
                 raise

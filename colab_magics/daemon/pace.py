@@ -15,6 +15,7 @@ class DaemonSettings:
 
     `push_interval_s` is what the remote allows all daemons together, per push; 0 for no limit. `live_s` is
     the shortest time between two signs of life, `heartbeat_s` the longest.
+    `upkeep_s` is the time between two looks at whether the clone has grown.
     `idle_stop_s` ends a daemon that had nothing to do for so long; None never does. `once` ends it as
     soon as nothing is queued.
     """
@@ -26,6 +27,7 @@ class DaemonSettings:
     push_interval_s: float = 10.0
     idle_stop_s: float | None = None
     once: bool = False
+    upkeep_s: float = 60.0
 
 
 class Pushes:

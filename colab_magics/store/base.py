@@ -164,3 +164,11 @@ class Store(Protocol):
     def remove_checkout(self, folder: Path) -> None:
         """Remove what `checkout` made, whatever a job did to it. Never raises."""
         ...
+
+    def compact(self) -> None:
+        """Give back the disk that nothing needs any more, where that is much. Takes its time.
+
+        Raises:
+            StoreError: it could not; nothing that is needed is lost.
+        """
+        ...

@@ -13,7 +13,7 @@ from pathlib import Path
 from colab_magics.errors import ColabError, CorruptError, RefusedError, StoreError, UnreachableError
 from colab_magics.jobs import paths
 from colab_magics.jobs.board import Summary, fold, join, ledger_files, read_entries
-from colab_magics.jobs.codec import SKIP_CI, Live, serialize_events, serialize_live
+from colab_magics.jobs.codec import SKIP_CI, Live, serialize_events
 from colab_magics.jobs.intent import FILE, Entry, append_entries, parse_intent, replace_entries
 from colab_magics.jobs.plan import Job
 from colab_magics.jobs.spec import JobSpec, Json, parse_entry, to_entry
@@ -23,7 +23,9 @@ from colab_magics.store.branch_reading import Intent, Ledger, origins_of, read_i
 from colab_magics.store.checkpoints import Checkpoints
 from colab_magics.store.code import find_code
 from colab_magics.store.git import ABSENT, PushOutcome, PushUpdate, Refspec, Repository, TreeEntry
+from colab_magics.store.lives import live_update
 from colab_magics.store.outbox import Outbox, Wish, subject
+from colab_magics.store.upkeep import compact_clone
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,8 @@ class _Folder:
 class BranchStore:
     """One participant's clone of the queue; see store.base.Store.
 
-    `publish`, `retire`, `checkout` and the checkpoints may be called from other threads than the rest.
+    `publish`, `retire`, `checkout`, `compact` and the checkpoints may be called from other threads than the
+    rest.
     """
 
     def __init__(
@@ -191,7 +194,7 @@ class BranchStore:
             parents=[view.ledger] if view.ledger else [],
         )
         self._unsettled = _Unsettled(commit, view.ledger, changed)
-        updates = [PushUpdate(self._live_commit(live), paths.live_ref(live.worker))] if live else []
+        updates = [live_update(self._repository, live, date_s=self._date_s())] if live else []
         return self._push_ledger(self._unsettled, updates)
 
     def settle(self) -> Recorded:
@@ -199,9 +202,7 @@ class BranchStore:
         return self._find(asked, push_again=True) if asked else Recorded.LOST
 
     def publish(self, live: Live) -> None:
-        self._repository.push(
-            self._remote, [PushUpdate(self._live_commit(live), paths.live_ref(live.worker))]
-        )
+        self._repository.push(self._remote, [live_update(self._repository, live, date_s=self._date_s())])
 
     def retire(self, worker: str) -> None:
         self._repository.push(self._remote, [PushUpdate(None, paths.live_ref(worker))])
@@ -225,6 +226,12 @@ class BranchStore:
             self._repository.remove_checkout(folder)
         except (StoreError, OSError):
             return  # the folder is in the way of nothing, and the clone is a cache
+
+    def compact(self) -> None:
+        # After a rewrite of a branch only these heads know what was there, and the rescue needs it.
+        known = {"intent": self._intent.head, "ledger": self._ledger.head}
+        known["unsettled"] = self._unsettled.commit if self._unsettled else None
+        compact_clone(self._repository, {f"{self._tracking}known/{key}": sha for key, sha in known.items()})
 
     # --- inside ------------------------------------------------------------------------------------------
 
@@ -348,10 +355,8 @@ class BranchStore:
         self._load()
         return Recorded.LANDED
 
-    def _live_commit(self, live: Live) -> str:
-        return self._repository.build_commit(
-            {paths.LIVE: serialize_live(live)}, message=f"Alive {SKIP_CI}\n", date_s=int(self._clock())
-        )
+    def _date_s(self) -> int:
+        return int(self._clock())
 
     def _ledger_head(self) -> str | None:
         return self._ledger.head or self._repository.resolve(self._track("ledger"))

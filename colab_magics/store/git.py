@@ -13,7 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from colab_magics.errors import NoRemoteError, StoreError
-from colab_magics.store import git_checkout, git_discovery, git_import, git_names, git_objects, git_remote
+from colab_magics.store import (
+    git_checkout,
+    git_discovery,
+    git_import,
+    git_names,
+    git_objects,
+    git_remote,
+    git_upkeep,
+)
 from colab_magics.store.git_answers import PushOutcome, PushUpdate, Refspec
 from colab_magics.store.git_names import ABSENT, EMPTY_TREE, SHA_LENGTH, check_ref, check_sha
 from colab_magics.store.git_objects import Change, CommitInfo, TreeEntry
@@ -363,7 +371,7 @@ class Repository:
         url = self.address(remote, push=True)
         return git_remote.push(self.runner, url, updates, timeout_s=timeout_s)
 
-    # --- checkouts ---------------------------------------------------------------------------------------
+    # --- checkouts, upkeep -------------------------------------------------------------------------------
 
     def add_checkout(self, path: Path, commit: str) -> None:
         """Check a commit out into a repository of its own, detached. What was in the folder goes away."""
@@ -378,5 +386,9 @@ class Repository:
 
     def object_bytes(self) -> int:
         """How much disk the repository's objects take, in bytes."""
-        files = (path for path in (self.common_dir / "objects").rglob("*") if path.is_file())
-        return sum(path.stat().st_size for path in files)
+        return git_upkeep.size_bytes(self.common_dir / "objects")
+
+    def compact(self, *, loose: int, grace_s: float, timeout_s: float) -> bool:
+        """Remove what no ref reaches, if more than `loose` objects lie unpacked; see `git_upkeep.compact`."""
+        patient = replace(self.runner, timeout_s=timeout_s)
+        return git_upkeep.compact(patient, self.common_dir / "objects", loose=loose, grace_s=grace_s)

@@ -220,6 +220,9 @@ class MemoryStore:
     def remove_checkout(self, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
+    def compact(self) -> None:
+        return
+
     def _reach(self) -> MemoryRemote:
         if not self._remote.reachable:
             raise UnreachableError("the memory remote cannot be reached: set reachable = True")
