@@ -533,6 +533,45 @@ def test_a_rewound_queue_ends_no_job_not_even_when_the_next_is_queued(queue: Pro
     assert [event.verb for event in events] == [Verb.LEASE, Verb.SUCCEED]
 
 
+@pytest.mark.parametrize("by_hand", [False, True], ids=["queued", "hand-written"])
+def test_a_daemon_that_starts_after_a_rewind_ends_no_job_and_one_after_a_removal_does(
+    queue: Project, tmp_path: Path, by_hand: bool
+) -> None:
+    go = tmp_path / "go"
+    queue.submit(queue.command("first", "true"))
+    editor = harness.clone(queue.remote, tmp_path / "editor")
+    harness.git(editor, "checkout", "-q", "gpu-experiments")
+    entries = json.loads((editor / "experiments.json").read_text())
+    ours = {"name": "a", "command": wait_for_file(go), "timeout": 60}
+    entries.append(ours if by_hand else {**ours, "id": "a", "code": queue.code})
+    harness.write(editor / "experiments.json", json.dumps(entries))
+    harness.git(editor, "commit", "-qam", "Add a")
+    harness.git(editor, "push", "-q", "origin", "gpu-experiments")
+    (job_id,) = (job.job_id for job in queue.store.refresh().jobs if job.name == "a")
+
+    first = daemons.Process(queue, tmp_path / "one")
+    queue.wait_for(job_id, State.RUNNING)
+    first.kill()
+    harness.git(editor, "push", "-qf", "origin", "HEAD~1:gpu-experiments")
+
+    def expired() -> bool:
+        return any(event.verb is Verb.EXPIRE for event in daemons.legal_history(queue))
+
+    with daemons.running(queue, tmp_path / "one"):
+        for store in (queue.store, daemons.open_project(editor).store):
+            view = store.refresh()
+            (found,) = (job for job in view.jobs if job.job_id == job_id)
+            assert (found.spec, found.wanted, found.state.is_final) == (None, True, False)
+            assert f"the branch was rewound past {job_id}" in view.note
+        harness.git(editor, "push", "-q", "origin", "HEAD:gpu-experiments")
+        queue.wait_for(job_id, State.RUNNING)
+        harness.wait_until(expired, what="the attempt to be taken over")
+        harness.write(editor / "experiments.json", json.dumps(entries[:-1]))
+        harness.git(editor, "commit", "-qam", "Remove a")
+        harness.git(editor, "push", "-q", "origin", "HEAD:gpu-experiments")
+        assert queue.wait_for(job_id, State.CANCELLED).state.attempt == 2
+
+
 def test_a_ledger_that_was_rewritten_stops_the_daemon_and_the_old_one_is_kept(
     queue: Project, tmp_path: Path
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from colab_magics.errors import CorruptError
 from colab_magics.jobs import paths
@@ -20,15 +20,13 @@ from colab_magics.store.origins import find_origins
 class Intent:
     """experiments.json as of one commit.
 
-    `note` says what is wrong with a newer version, if it is broken. `spared` are the ids of jobs whose
-    entries vanished when somebody rewound the branch, and are not back: that was no wish to end them.
+    `note` says what is wrong with a newer version, if it is broken.
     """
 
     head: str | None = None
     jobs: tuple[Job, ...] = ()
     origins: Mapping[str, Origin] = field(default_factory=dict)
     note: str = ""
-    spared: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +41,8 @@ def read_intent(repository: Repository, head: str | None, *, before: Intent) -> 
     """The jobs of experiments.json as of `head`; of the latest version that parses, if that one does not."""
     if head == before.head:
         return before
-    told = _read(repository, head, before=before) if head else Intent()
-    rewound = before.head and not (head and repository.is_ancestor(before.head, head))
-    vanished = before.spared | ({job.job_id for job in before.jobs} if rewound else frozenset())
-    return replace(told, spared=frozenset(vanished - {job.job_id for job in told.jobs}))
-
-
-def _read(repository: Repository, head: str, *, before: Intent) -> Intent:
+    if head is None:
+        return Intent()
     broken: Job | None = None
     for commit in _versions(repository, head):
         data = repository.read(commit, FILE)

@@ -22,15 +22,14 @@ from colab_magics.store.base import Receipt, Recorded, Submission, View
 from colab_magics.store.branch_reading import Intent, Ledger, origins_of, read_intent, read_ledger, read_lives
 from colab_magics.store.checkpoints import Checkpoints
 from colab_magics.store.code import find_code
-from colab_magics.store.git import ABSENT, PushOutcome, PushUpdate, Refspec, Repository, TreeEntry
+from colab_magics.store.git import ABSENT, PushOutcome, PushUpdate, Refspec, Repository
+from colab_magics.store.job_files import JobFiles
 from colab_magics.store.lives import live_update
 from colab_magics.store.outbox import Outbox, Wish, subject
+from colab_magics.store.removals import Removals, find_removals
 from colab_magics.store.upkeep import compact_clone
 
 logger = logging.getLogger(__name__)
-
-READ_AHEAD_BYTES = 1_000_000
-"""Files up to this size are read along with the first of their job: one process for all of them."""
 
 PUSH_TRIES = 10
 """Two clients that enqueue at the same moment settle in two tries; ten lost races mean something else."""
@@ -43,16 +42,6 @@ class _Unsettled:
     commit: str
     parent: str | None
     changed: Mapping[str, JobState]
-
-
-@dataclass(frozen=True, slots=True)
-class _Folder:
-    """One job's folder in the ledger, with what was read of it: id → content."""
-
-    head: str | None
-    path: str
-    entries: Mapping[str, TreeEntry]
-    contents: dict[str, bytes | None]
 
 
 class BranchStore:
@@ -86,10 +75,11 @@ class BranchStore:
         self._tracking = f"refs/colab/remote/{label}/"
         self._outbox = Outbox(repository.colab_dir / label / "outbox")
         self._checkpoints = Checkpoints(repository, remote=remote, tracking=f"{self._tracking}checkpoint/")
-        self._intent, self._ledger = Intent(), Ledger()
+        self._intent, self._ledger, self._removals = Intent(), Ledger(), Removals()
+        self._judged: tuple[str | None, str | None] = (None, None)
         self._lives: dict[str, tuple[str, Live]] = {}
         self._unsettled: _Unsettled | None = None
-        self._folder: _Folder | None = None
+        self._files = JobFiles(repository)
         self._written: tuple[str, bytes] | None = None
 
     # --- people ------------------------------------------------------------------------------------------
@@ -142,7 +132,7 @@ class BranchStore:
         waiting = tuple(entry for wish in self._outbox.wishes() for entry in wish.entries)
         known = {job.job_id for job in self._intent.jobs}
         unsent = [_unsent(entry) for entry in waiting if entry["id"] not in known]
-        sound, spared = not self._intent.note, self._intent.spared
+        sound, spared = not self._intent.note, self._removals.spared
         joined = join(self._intent.jobs, self._ledger.states, removal_counts=sound, spared=spared)
         return View(
             jobs=(*joined, *unsent),
@@ -150,23 +140,14 @@ class BranchStore:
             intent=self._intent.head,
             ledger=self._ledger.head,
             waiting=tuple(str(entry["id"]) for entry in waiting),
-            note=self._intent.note,
+            note=self._intent.note or self._removals.note,
         )
 
     def read(self, job_id: str, name: str) -> bytes | None:
-        folder = self._open_folder(job_id)
-        if name not in folder.entries:
-            return None
-        sha = folder.entries[name].sha
-        if sha not in folder.contents:
-            small = [
-                each.sha for each in folder.entries.values() if (each.size_bytes or 0) <= READ_AHEAD_BYTES
-            ]
-            folder.contents.update(self._repository.read_many({sha, *small}))
-        return folder.contents[sha]
+        return self._files.read(self._ledger_head(), job_id, name)
 
     def files(self, job_id: str) -> dict[str, int]:
-        return {name: entry.size_bytes or 0 for name, entry in self._open_folder(job_id).entries.items()}
+        return self._files.sizes(self._ledger_head(), job_id)
 
     def read_input(self, path: str) -> bytes | None:
         head = self._repository.resolve(self._track("intent"))
@@ -361,15 +342,6 @@ class BranchStore:
     def _ledger_head(self) -> str | None:
         return self._ledger.head or self._repository.resolve(self._track("ledger"))
 
-    def _open_folder(self, job_id: str) -> _Folder:
-        """The job's folder as of the last look. Who reads one file of a job usually reads them all."""
-        head, path = self._ledger_head(), paths.job_folder(job_id)
-        if self._folder is None or (self._folder.head, self._folder.path) != (head, path):
-            entries = self._repository.ls_tree(head, path, recursive=True, sizes=True) if head else []
-            named = {entry.path.removeprefix(f"{path}/"): entry for entry in entries}
-            self._folder = _Folder(head, path, named, {})
-        return self._folder
-
     def _load(self) -> None:
         """Read what the tracking refs point at, as far as it is new."""
         refs = self._repository.refs(self._tracking)
@@ -379,6 +351,10 @@ class BranchStore:
         if old and ledger != old and not (ledger and self._repository.is_ancestor(old, ledger)):
             self._rescue(old)
         self._ledger = read_ledger(self._repository, ledger, before=self._ledger)
+        if self._judged != (intent, ledger):
+            states = self._ledger.states
+            self._removals = find_removals(self._repository, self._intent, states, before=self._removals)
+            self._judged = (intent, ledger)
         prefix = f"{self._track('live')}/"
         lives = {ref.removeprefix(prefix): sha for ref, sha in refs.items() if ref.startswith(prefix)}
         self._lives = read_lives(self._repository, lives, before=self._lives)

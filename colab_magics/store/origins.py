@@ -37,7 +37,7 @@ def find_origins(
     introduced: str | None = None
     known_head = known_head if known_head and repository.is_ancestor(known_head, head) else None
     commits = repository.log_first_parent(head, old=known_head, path=FILE) if pending else []
-    for commit, data in _versions(repository, commits):
+    for commit, data in read_versions(repository, commits):
         present = _entries(data)
         if present is None:
             continue  # broken at that moment: it neither brought nor removed an entry
@@ -60,7 +60,7 @@ def holds_only_the_queue(repository: Repository, commit: str) -> bool:
     return all(entry.path in QUEUE_FILES for entry in repository.ls_tree(commit, recursive=False))
 
 
-def _versions(repository: Repository, commits: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
+def read_versions(repository: Repository, commits: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
     """The file as of each commit, read a number at a time: a process for each would take minutes."""
     for start in range(0, len(commits), AT_A_TIME):
         some = commits[start : start + AT_A_TIME]
