@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from colab_magics import options, queue, sync
-from colab_magics.display.attempts import describe_record
+from colab_magics.display.attempts import describe_earlier, describe_record
 from colab_magics.display.formats import format_count
 from colab_magics.display.hints import typed
 from colab_magics.display.live import Renderable
@@ -26,7 +26,7 @@ from colab_magics.settings import Settings
 from colab_magics.store.base import View
 from colab_magics.store.git import Repository
 from colab_magics.store.locate import Queue, all_queues, find_project, local_queue, remote_queue
-from colab_magics.store.results import read_record
+from colab_magics.store.results import read_earlier, read_record
 
 FOLLOW_S = 1.0
 
@@ -268,11 +268,16 @@ def _follow(handle: JobHandle, screen: Screen, *, sleep: Callable[[float], None]
 def _show(chosen: Chosen, views: Mapping[int, View]) -> Renderable:
     handles = []
     for each, job in chosen:
-        record = read_record(each.store, job.job_id) if len(chosen) == 1 else None
-        notes = describe_record(record) if record else ()
+        notes = _describe(each, job) if len(chosen) == 1 else ()
         waits = job.job_id in views[id(each)].waiting
         handles.append(JobHandle(each, job, notes=notes, is_waiting=waits))
     return handles[0] if len(handles) == 1 else JobSet(chosen[0][0], handles)
+
+
+def _describe(where: Queue, job: Job) -> tuple[str, ...]:
+    record = read_record(where.store, job.job_id)
+    earlier = tuple(map(describe_earlier, read_earlier(where.store, job.job_id)))
+    return (*earlier, *(describe_record(record) if record else ()))
 
 
 def _dry_run(desk: Desk, arguments: argparse.Namespace, request: Any, cell: str | None) -> Renderable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from colab_magics.display.attempts import describe_failure, describe_record
+from colab_magics.display.attempts import describe_earlier, describe_failure, describe_record
 from colab_magics.jobs.record import CELL, Failure, Record, Stored, Variable
 
 MACHINE = {"hostname": "colab", "python": "3.13.15", "platform": "Linux", "cpus": 2, "memory_bytes": 10**10}
@@ -34,6 +34,14 @@ def test_a_record_says_where_it_ran_what_it_took_and_what_it_left() -> None:
         "1 file (1 kB): model.bin",
         "big was not kept: 1 GB is over the limit",
     )
+
+
+def test_an_earlier_attempt_is_one_line() -> None:
+    died = Record(
+        "a-1", "a", 1, "colab-1", "queued", duration_s=75.0, notes=("the session of colab-1 died", "more")
+    )
+
+    assert describe_earlier(died) == "attempt 1 on colab-1, 1 min 15 s: the session of colab-1 died"
 
 
 def test_a_failure_names_the_persons_own_line() -> None:

@@ -275,6 +275,7 @@ def test_a_sign_of_life_of_another_kind_is_corrupt(changes: dict[str, object], m
 def test_every_name_in_the_repository_is_made_in_one_place() -> None:
     assert paths.job_folder("audio-1") == "jobs/13/audio-1"
     assert paths.job_file("audio-1", paths.LOG) == "jobs/13/audio-1/log.txt"
+    assert paths.attempt_file("audio-1", 2, paths.LOG) == "jobs/13/audio-1/attempts/2/log.txt"
     assert paths.superseded_file("audio-1", 2, paths.LOG) == "jobs/13/audio-1/superseded/2/log.txt"
     assert paths.environment_file("0123456789ab") == "env/0123456789ab.txt"
     assert paths.code_ref("0123456789abcdef" * 2 + "01234567") == "refs/colab/code/0123456789abcdef"

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import daemons
 import harness
+import nbformat
 import psutil
 import pytest
 from daemons import Project
@@ -26,6 +27,7 @@ from colab_magics.jobs.state import Event, State, Verb
 from colab_magics.store.base import Submission
 from colab_magics.store.branches import BranchStore
 from colab_magics.store.git import Refspec, Repository
+from colab_magics.store.results import read_earlier, read_record
 
 WAIT_FOR_FILE = "while not __import__('os').path.exists({path!r}): __import__('time').sleep(0.02)"
 
@@ -202,10 +204,20 @@ def test_stopping_gives_the_running_job_back_and_another_daemon_runs_it(
     queue: Project, tmp_path: Path
 ) -> None:
     go = tmp_path / "go"
-    queue.submit(queue.command("a", wait_for_file(go), retries=0))
+    begun = "touch $COLAB_OUTPUT_DIR/model.bin; echo half way"
+    queue.submit(queue.command("a", f"{begun}; {wait_for_file(go)}", retries=0))
     with daemons.running(queue, tmp_path / "one"):
-        queue.wait_for("a", State.RUNNING)
+        harness.wait_until(
+            lambda: any("half" in str(live.jobs) for live in queue.store.refresh().lives.values()),
+            what="the job to begin",
+        )
     assert queue.job("a").state.state is State.QUEUED
+    assert [name for name in queue.store.files("a") if "/" not in name] == ["state.json"]
+    (given_back,) = read_earlier(queue.store, "a")
+    assert (given_back.state, given_back.attempt) == ("queued", 1)
+    assert given_back.notes == ("the daemon ended before the job did",)
+    assert (queue.store.read("a", "attempts/1/log.txt") or b"").startswith(b"half way\n")
+    assert queue.store.read("a", "attempts/1/artifacts/model.bin") == b""
     go.touch()
 
     daemons.drain(queue, tmp_path / "two")
@@ -213,6 +225,77 @@ def test_stopping_gives_the_running_job_back_and_another_daemon_runs_it(
     state = queue.job("a").state
     assert (state.state, state.attempt, state.expirations) == (State.SUCCEEDED, 2, 0)
     assert queue.store.refresh().lives == {}
+    record = read_record(queue.store, "a")
+    assert record is not None
+    assert record.attempt == 2
+    assert read_earlier(queue.store, "a") == [given_back]
+
+
+REPORT = "import colab_magics; colab_magics.progress(3, 10, label='epoch'); print('working', flush=True)"
+
+
+@pytest.mark.parametrize("second", ["one", "two"], ids=["in the same folder", "on another machine"])
+@pytest.mark.parametrize("retries", [2, 0], ids=["runs again", "is lost"])
+def test_of_an_attempt_whose_session_died_what_was_seen_last_is_recorded(
+    queue: Project, tmp_path: Path, second: str, retries: int
+) -> None:
+    go = tmp_path / "go"
+    queue.submit(queue.command("a", f"{python(REPORT)}; {wait_for_file(go)}", retries=retries))
+    first = daemons.Process(queue, tmp_path / "one")
+    harness.wait_until(
+        lambda: any("working" in str(live.jobs) for live in queue.store.refresh().lives.values()),
+        what="the job to be seen",
+    )
+    worker = queue.job("a").state.worker
+    first.kill()
+    go.touch()
+
+    daemons.drain(queue, tmp_path / second)
+    queue.store.refresh()
+
+    if retries:
+        (record,) = read_earlier(queue.store, "a")
+        log, ended = queue.store.read("a", "attempts/1/log.txt"), "queued"
+        official = read_record(queue.store, "a")
+        assert official is not None
+        assert (official.attempt, official.state, official.failure) == (2, "succeeded", None)
+    else:
+        found = read_record(queue.store, "a")
+        assert found is not None
+        record, log, ended = found, queue.store.read("a", "log.txt"), "lost"
+    assert log == b"working\n"
+    assert (record.attempt, record.worker, record.state) == (1, worker, ended)
+    assert record.machine["hostname"]
+    assert 0 < record.started_at <= record.ended_at
+    assert record.code == queue.code
+    assert record.failure is not None
+    assert record.failure.message.startswith(f"the session of {worker} died under attempt 1")
+    assert "it had done 3 of 10 epoch" in record.notes
+    daemons.legal_history(queue)
+
+
+def test_of_a_cell_whose_session_died_the_outputs_that_were_seen_are_a_notebook(
+    queue: Project, tmp_path: Path
+) -> None:
+    source = b"print('shown'); __import__('time').sleep(600)"
+    cell = JobSpec("cell", "cell", None, "cells/0123456789ab.py", 60.0, queue.code, retries=0)
+    queue.submit(cell, blobs={"cells/0123456789ab.py": source})
+    first = daemons.Process(queue, tmp_path / "one")
+
+    def outputs() -> bool:
+        lives = queue.store.refresh().lives.values()
+        return any(live.jobs["cell"].get("outputs") for live in lives if "cell" in live.jobs)
+
+    harness.wait_until(outputs, what="the output to be seen")
+    first.kill()
+
+    daemons.drain(queue, tmp_path / "one")
+
+    assert queue.job("cell").state.state is State.LOST
+    notebook = nbformat.reads((queue.store.read("cell", "run.ipynb") or b"").decode(), as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.cells[-1].source == source.decode()
+    assert notebook.cells[-1].outputs[0].text == "shown\n"
 
 
 def test_a_job_that_is_killed_together_with_its_daemon_goes_back_to_the_queue(

@@ -122,14 +122,14 @@ class Hands:
         shutil.rmtree(folder, ignore_errors=True)
         drop_outcome(self._spool(key))
 
-    def live(self) -> dict[str, Live | None]:
-        """What can be seen of each attempt that is not over, by job id; None for one that waits."""
+    def live(self) -> dict[Key, Live | None]:
+        """What can be seen of each attempt that is not over; None for one that waits."""
         with self._changed:
-            shown: dict[str, Live | None] = {}
+            shown: dict[Key, Live | None] = {}
             if self._running is not None:
-                (job_id, _), attempt = self._running
-                shown[job_id] = attempt.live() if attempt else None
-            shown.update({spec.job_id: None for spec, _ in self._waiting})
+                key, attempt = self._running
+                shown[key] = attempt.live() if attempt else None
+            shown.update({(spec.job_id, attempt): None for spec, attempt in self._waiting})
             return shown
 
     def changed_checkpoint(self) -> tuple[Key, dict[str, Path]] | None:

@@ -45,13 +45,15 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._work, name="colab-heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Begin to beat."""
-        self._thread.start()
+        """Begin to beat, if it did not yet."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     def close(self) -> None:
         """Stop beating."""
         self._closing.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def next_sign(self) -> Live:
         """The sign of life of this moment, to be pushed by the caller."""
@@ -71,8 +73,8 @@ class Heartbeat:
 
     def _jobs(self) -> dict[str, dict[str, Json]]:
         return {
-            job_id: {"phase": "waiting"} if live is None else live.to_json()
-            for job_id, live in self._hands.live().items()
+            job_id: {"attempt": attempt, **({"phase": "waiting"} if live is None else live.to_json())}
+            for (job_id, attempt), live in self._hands.live().items()
         }
 
     def _work(self) -> None:

@@ -15,14 +15,16 @@ from colab_magics.daemon.assignment import Stop as StopAttempt
 from colab_magics.daemon.hands import Finished, Hands, Setup
 from colab_magics.daemon.heartbeat import Heartbeat
 from colab_magics.daemon.home import Home
+from colab_magics.daemon.leavings import files_of, place, superseded_files
 from colab_magics.daemon.pace import DaemonSettings, Pushes
 from colab_magics.daemon.upkeep import Upkeep
+from colab_magics.daemon.witness import Witness
 from colab_magics.errors import CorruptError, RefusedError, StoreError, UnreachableError
 from colab_magics.jobs import plan as planning
 from colab_magics.jobs.board import fold, summarize
 from colab_magics.jobs.budget import shared_interval
 from colab_magics.jobs.codec import Live
-from colab_magics.jobs.paths import NOTEBOOK, RECORD, environment_file, job_file, superseded_file
+from colab_magics.jobs.paths import NOTEBOOK, RECORD
 from colab_magics.jobs.record import to_json
 from colab_magics.jobs.state import Event, State, Verb
 from colab_magics.store.base import Recorded, Store, View
@@ -82,6 +84,7 @@ class Daemon:
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._pushes = Pushes(settings.push_interval_s, clock=clock)
         self._signs: dict[str, planning.Sign] = {}
+        self._witness = Witness()
         self._durations: list[float] = []
         self._done = 0
         self._stale, self._looked_at = True, clock()
@@ -104,7 +107,6 @@ class Daemon:
         upkeep = Upkeep(self._store, every_s=self._settings.upkeep_s)
         is_welcome = True
         try:
-            heart.start()
             upkeep.start()
             self._loop(hands, heart)
             if hands.trouble is not None and not self._stopping.is_set():
@@ -135,6 +137,7 @@ class Daemon:
                     hands.stop_all(StopAttempt.RELEASE)
                 if self._stale or self._clock() - self._looked_at > self._settings.poll_s / 2:
                     self._look()
+                    heart.start()  # not before: it overwrites what a process of this name showed that died
                 view = self._store.view()
                 moved = self._turn(view, hands, heart, draining=stopping)
                 failures = 0
@@ -176,6 +179,7 @@ class Daemon:
         if began - self._looked_at > self._lease_s:
             self._signs = {}
         self._looked_at, self._stale = began, False
+        self._witness.look(view)
         self._pushes.share(len(view.lives))
         prints = {worker: str(live.counter) for worker, live in view.lives.items()}
         for job in view.jobs:
@@ -238,8 +242,11 @@ class Daemon:
         """Whether the events are in the ledger; False when somebody else wrote first."""
         files: dict[str, bytes | Path] = {}
         summaries: dict[str, Mapping[str, str | int | float | None]] = {}
+        for event in events:
+            if event.verb in (Verb.EXPIRE, Verb.LOSE):
+                files |= self._testimony(view, event)
         for each in ended:
-            files |= self._files(each)
+            files |= files_of(each.job_id, each.attempt, each.outcome)
             summaries[each.job_id] = summarize(
                 each.outcome.record, has_notebook=NOTEBOOK in each.outcome.files
             )
@@ -300,28 +307,21 @@ class Daemon:
             logger.warning(
                 "attempt %d of %s was overtaken; its results are set aside", each.attempt, each.job_id
             )
-            files |= {
-                superseded_file(each.job_id, each.attempt, name): data
-                for name, data in each.outcome.files.items()
-            }
-            files[superseded_file(each.job_id, each.attempt, RECORD)] = to_json(each.outcome.record)
+            files |= superseded_files(each.job_id, each.attempt, each.outcome)
         if not self._record(view, [], files=files):
             self._stale = True
             return
         for each in superseded:
             hands.put_down((each.job_id, each.attempt))
 
-    def _files(self, each: Finished) -> dict[str, bytes | Path]:
-        outcome = each.outcome
-        if outcome.verb is Verb.RELEASE:
-            return {}
-        files: dict[str, bytes | Path] = {
-            job_file(each.job_id, name): path for name, path in outcome.files.items()
-        }
-        files[job_file(each.job_id, RECORD)] = to_json(outcome.record)
-        if outcome.environment_text is not None and outcome.record.environment:
-            files[environment_file(outcome.record.environment)] = outcome.environment_text
-        return files
+    def _testimony(self, view: View, event: Event) -> dict[str, bytes]:
+        """What is left of an attempt whose session died: what was seen of it."""
+        job = next(job for job in view.jobs if job.job_id == event.job_id)
+        cell = job.spec.cell if job.spec else None
+        source = (self._store.read_input(cell) if cell else None) or b""
+        record, left = self._witness.tell(job, event, source=source.decode("utf-8", "replace"))
+        left[RECORD] = to_json(record)
+        return {place(event.verb, job.job_id, event.attempt, name): data for name, data in left.items()}
 
     def _event(self, each: Finished) -> Event:
         return Event(
@@ -360,7 +360,7 @@ class Daemon:
         return idle is not None and self._clock() - idle_since > idle
 
     def _status(self, hands: Hands) -> Status:
-        running = hands.live()
+        running = [job_id for job_id, _ in hands.live()]
         doing = f"running {', '.join(running)}" if running else "waiting for jobs"
         return Status(self._home.worker, self._store.view(), hands.holding(), doing, self._stopping.is_set())
 

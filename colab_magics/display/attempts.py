@@ -22,6 +22,13 @@ def describe_record(record: Record) -> tuple[str, ...]:
     )
 
 
+def describe_earlier(record: Record) -> str:
+    """An attempt after which the job went back to the queue, in one line."""
+    why = f": {record.notes[0]}" if record.notes else ""
+    took = f", {format_duration(record.duration_s)}" if record.duration_s else ""
+    return f"attempt {record.attempt} on {record.machine.get('hostname') or record.worker}{took}{why}"
+
+
 def describe_failure(failure: Failure) -> tuple[str, ...]:
     """The person's own line that raised the error, and what the allocator said beyond the message."""
     lines = []

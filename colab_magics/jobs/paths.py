@@ -17,6 +17,7 @@ LOG = "log.txt"
 NOTEBOOK = "run.ipynb"
 OUT = "out"
 ARTIFACTS = "artifacts"
+ATTEMPTS = "attempts"
 RESULTS = "RESULTS.md"
 LIVE = "live.json"
 JOBS = "jobs"
@@ -56,6 +57,11 @@ def live_ref(worker: str) -> str:
 def checkpoint_ref(job_id: str) -> str:
     """The ref that holds a job's checkpoint until the job is over."""
     return f"{CHECKPOINT_PREFIX}{job_id}"
+
+
+def attempt_file(job_id: str, attempt: int, name: str) -> str:
+    """Where a file of an attempt goes after which the job went back to the queue."""
+    return f"{job_folder(job_id)}/{ATTEMPTS}/{attempt}/{name}"
 
 
 def superseded_file(job_id: str, attempt: int, name: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from colab_magics.errors import ColabError, CorruptError, VariableError
-from colab_magics.jobs.paths import LOG, NOTEBOOK, OUT, RECORD
+from colab_magics.jobs.paths import ATTEMPTS, LOG, NOTEBOOK, OUT, RECORD
 from colab_magics.jobs.record import Record, from_json
 from colab_magics.store.base import Store
 from colab_magics.store.variables import Packed, kind_of, unpack
@@ -90,6 +90,18 @@ def read_record(store: Store, job_id: str) -> Record | None:
     """
     data = store.read(job_id, RECORD)
     return None if data is None else from_json(data)
+
+
+def read_earlier(store: Store, job_id: str) -> list[Record]:
+    """What is known about the attempts after which the job went back to the queue, the first one first.
+
+    Raises:
+        CorruptError: a record does not parse.
+    """
+    parts = (name.split("/") for name in store.files(job_id))
+    numbers = [int(part[1]) for part in parts if part[0] == ATTEMPTS and part[2:] == [RECORD]]
+    found = (store.read(job_id, f"{ATTEMPTS}/{number}/{RECORD}") for number in sorted(numbers))
+    return [from_json(data) for data in found if data is not None]
 
 
 def _variable_files(store: Store, job_id: str) -> dict[str, str]:
