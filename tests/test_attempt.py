@@ -80,6 +80,16 @@ def test_an_exit_code_fails_the_job_and_the_last_line_is_in_the_reason(tmp_path:
     assert outcome.reason == "the command ended with exit code 3: no data"
 
 
+def test_a_cell_that_is_done_and_stopped_while_its_kernel_leaves_has_succeeded(tmp_path: Path) -> None:
+    leave = "(pathlib.Path('leaving').touch(), time.sleep(600))"
+    job = make_job(tmp_path, cell=f"import atexit, pathlib, time\natexit.register(lambda: {leave})")
+    with job.running():
+        harness.wait_until((job.checkout / "leaving").exists, what="the kernel to leave")
+        job.attempt.stop(Stop.RELEASE)
+    assert job.outcome is not None
+    assert job.outcome.verb is Verb.SUCCEED
+
+
 def test_a_process_that_the_kernel_holds_ends_the_job_with_a_word_about_it(tmp_path: Path) -> None:
     limits = replace(LIMITS, grace_s=0.1, stuck_s=0.2)
     job = make_job(tmp_path, command="echo $$ > pid; sleep 1000 & wait", timeout_s=3, limits=limits)

@@ -298,6 +298,71 @@ def test_of_a_cell_whose_session_died_the_outputs_that_were_seen_are_a_notebook(
     assert notebook.cells[-1].outputs[0].text == "shown\n"
 
 
+IMPATIENT = """
+import json, os, signal, sys, threading
+from pathlib import Path
+import harness
+from colab_magics.daemon.home import is_alive
+from colab_magics.daemon.service import Order, run_daemon
+
+order, pid = Order(repo=sys.argv[1], workdir=Path(sys.argv[2])), Path(sys.argv[3])
+told, over = [], threading.Event()
+
+def interrupt(number, frame):  # as Python does, but only within the daemon
+    while frame is not None:
+        if frame.f_code is run_daemon.__code__:
+            raise KeyboardInterrupt
+        frame = frame.f_back
+
+def press():
+    harness.wait_until(lambda: pid.exists() and pid.read_text().strip(), what="the job to run")
+    while not over.wait(0.03):
+        os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, interrupt)
+presser = threading.Thread(target=press)
+presser.start()
+try:
+    run_daemon(order)
+except KeyboardInterrupt:
+    told.append("interrupted")
+over.set()
+presser.join()
+left = lambda: [each.name for each in threading.enumerate() if each.name.startswith("colab-")]
+harness.wait_until(lambda: not left() and not is_alive(order.workdir), what=f"the threads to end: {left()}")
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.parametrize("is_cell", [False, True], ids=["a command", "a cell"])
+def test_whoever_presses_stop_again_and_again_leaves_no_thread_behind(
+    queue: Project, tmp_path: Path, is_cell: bool
+) -> None:
+    pid, go = tmp_path / "pid", tmp_path / "go"
+    deaf = "import os, pathlib, signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    source = (
+        f"{deaf}; go = pathlib.Path({str(go)!r})\n"
+        f"pathlib.Path({str(pid)!r}).write_text(str(os.getpid()))\n"
+        "while not go.exists(): time.sleep(0.02)"
+    )
+    job = queue.command("a", f"python {harness.write(tmp_path / 'job.py', source)}", retries=0)
+    if is_cell:
+        job = replace(job, command=None, cell="cells/0123456789ab.py")
+    queue.submit(job, blobs={"cells/0123456789ab.py": source.encode()})
+
+    done = harness.run(
+        [sys.executable, "-c", IMPATIENT, queue.remote, tmp_path / "w", pid],
+        env={"PYTHONPATH": str(Path(__file__).parent)},
+    )
+
+    assert json.loads(done.stdout) == ["interrupted"]
+    assert not psutil.pid_exists(int(pid.read_text()))
+    go.touch()
+    daemons.drain(queue, tmp_path / "w")
+    state = queue.job("a").state
+    assert (state.state, state.attempt, state.expirations) == (State.SUCCEEDED, 2, 0)
+
+
 def test_a_job_that_is_killed_together_with_its_daemon_goes_back_to_the_queue(
     queue: Project, tmp_path: Path
 ) -> None:

@@ -177,7 +177,7 @@ class CellRun:
         return CellEnd(
             end=End(
                 exit_code=-signal.SIGKILL if code is None else code,
-                ending=self._ending,
+                ending=self._ending or (self._watch.ending_of(code) if died_while else None),
                 ignored_interrupt=self._ignored,
                 left_over=left_over,
                 stuck=kernel.child.stuck,

@@ -146,8 +146,9 @@ class Hands:
         with self._changed:
             return bool(self._waiting or self._running)
 
-    def abandon(self) -> None:
-        """End what runs at once, without a grace: this process is about to end."""
+    def hurry(self) -> None:
+        """End what runs at once, without a grace, and begin nothing more; `close` then waits for little."""
+        self._begin_to_close()
         with self._changed:
             running = self._running
         if running is not None:
@@ -155,11 +156,14 @@ class Hands:
 
     def close(self) -> None:
         """End the thread; what runs is told to release first."""
+        self._begin_to_close()
+        self._thread.join()
+
+    def _begin_to_close(self) -> None:
         self.stop_all(Stop.RELEASE)
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join()
 
     def _keys(self) -> set[Key]:
         keys = {(spec.job_id, attempt) for spec, attempt in self._waiting} | set(self._finished)

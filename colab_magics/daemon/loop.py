@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from colab_magics.daemon.assignment import Stop as StopAttempt
+from colab_magics.daemon.farewell import end_all
 from colab_magics.daemon.hands import Finished, Hands, Setup
 from colab_magics.daemon.heartbeat import Heartbeat
 from colab_magics.daemon.home import Home
@@ -72,7 +73,7 @@ class Daemon:
 
         Args:
             store: the queue.
-            home: the daemon's folder, open.
+            home: the daemon's folder, open; `run` closes it at its end.
             settings: how it behaves.
             setup: how it runs its jobs.
             on_status: called after each look and each change, in the thread of `run`.
@@ -97,6 +98,8 @@ class Daemon:
     def run(self) -> int:
         """Work until stopped, idle for long enough, or drained; return how many attempts ended here.
 
+        The daemon's folder is closed when nothing works in it any more. An interrupt ends what runs at once.
+
         Raises:
             RefusedError: the remote says no.
             CorruptError: the ledger was rewritten, or does not parse.
@@ -111,19 +114,16 @@ class Daemon:
             self._loop(hands, heart)
             if hands.trouble is not None and not self._stopping.is_set():
                 raise StoreError(f"this machine cannot run jobs: {hands.trouble}") from hands.trouble
+        except KeyboardInterrupt:
+            hands.hurry()
+            raise
         except RefusedError:
             is_welcome = False
             raise
         finally:
-            try:
-                heart.close()
-                hands.close()
-                upkeep.close()
-            except KeyboardInterrupt:
-                hands.abandon()
-                raise
-            if is_welcome:
-                self._leave()
+            goodbye = [self._leave] if is_welcome else []
+            steps = [hands.close, heart.close, upkeep.close, *goodbye, self._home.close]
+            end_all(steps, hurry=hands.hurry)
         return self._done
 
     def _loop(self, hands: Hands, heart: Heartbeat) -> None:

@@ -80,6 +80,10 @@ class Watch:
             return Ending.STOPPED
         return Ending.TIMED_OUT if time.monotonic() >= self.deadline else None
 
+    def ending_of(self, code: int | None) -> Ending | None:
+        """Why a process ended by itself: one that was killed while its end was asked for was stopped."""
+        return Ending.STOPPED if code == -signal.SIGKILL and self.is_stopped() else None
+
     def pause(self, seconds: float) -> None:
         """Wait, but not longer than until somebody rings."""
         if select.select([self.alarm.fileno()], [], [], min(seconds, self.left_s()))[0]:
@@ -171,7 +175,8 @@ class Child:
         if self.wait(timeout_s=stuck_s) is None:
             self.stuck = 1
             reap_later(self.process)
-        others = [pid for pid in _belonging(self.token, self.seen) if pid not in (self.pid, os.getpid())]
+        living = _belonging(self.token, self.seen) if killed else []
+        others = [pid for pid in living if pid not in (self.pid, os.getpid())]
         self.stuck += len(others)
         return max(0, killed - len(others))
 
@@ -220,6 +225,7 @@ def supervise(child: Child, *, watch: Watch) -> End:
         child.wait(timeout_s=min(next_tick_s, watch.left_s()), alarm=watch.alarm)
     left_over = child.end(stuck_s=watch.stuck_s)
     code = child.poll()
+    ending = ending or watch.ending_of(code)
     return End(-signal.SIGKILL if code is None else code, ending, ignored, left_over, child.stuck)
 
 

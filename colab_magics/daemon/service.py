@@ -84,10 +84,11 @@ def run_daemon(order: Order, *, on_status: Callable[[Status], None] = lambda sta
             secrets=[*known, *secrets_in(os.environ)],
         )
         daemon = Daemon(store, home, settings_for(order), setup, on_status=on_status)
-        with _interrupts(daemon):
-            return daemon.run()
-    finally:
+    except BaseException:
         home.close()
+        raise
+    with _interrupts(daemon):
+        return daemon.run()  # which closes the folder
 
 
 def settings_for(order: Order) -> DaemonSettings:
