@@ -18,6 +18,7 @@ from colab_magics.jobs.spec import JobSpec, slug
 from colab_magics.jobs.state import JobState, State
 from colab_magics.store.base import Receipt, Submission
 from colab_magics.store.locate import Queue
+from colab_magics.store.own import note_own
 from colab_magics.store.results import read_log, read_outputs, read_record, read_variables
 
 POLL_S = 1.0
@@ -201,6 +202,7 @@ def requeue(queue: Queue, jobs: Sequence[Job]) -> list[JobHandle]:
         specs.append(replace(job.spec, job_id=job_id, queued_at=time.time(), retry_of=job.job_id))
     blobs = {path: queue.store.read_input(path) for spec in specs for path in _paths(spec)}
     known = {path: data for path, data in blobs.items() if data is not None}
+    note_own(queue.folder, (spec.job_id for spec in specs))
     receipt = queue.store.submit(Submission(tuple(specs), blobs=known))
     notes = () if receipt.pushed else (told_wish("to be queued", receipt),)
     return [JobHandle(queue, as_queued(spec), notes=notes, is_waiting=not receipt.pushed) for spec in specs]

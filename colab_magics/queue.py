@@ -23,6 +23,7 @@ from colab_magics.settings import Settings
 from colab_magics.store.base import Submission, View
 from colab_magics.store.git import Repository
 from colab_magics.store.locate import Queue
+from colab_magics.store.own import note_own
 from colab_magics.store.snapshot import Snapshot, count_changed_files, take_snapshot
 from colab_magics.store.variables import Kind, pack
 
@@ -96,6 +97,7 @@ def submit(queue: Queue, prepared: Prepared) -> JobHandle | JobSet:
     Raises:
         RefusedError: the remote said no; nothing is queued.
     """
+    note_own(queue.folder, (spec.job_id for spec in prepared.specs))
     receipt = queue.store.submit(Submission(prepared.specs, blobs=prepared.blobs))
     notes = prepared.notes
     if not receipt.pushed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from colab_magics.jobs.select import select_jobs
 from colab_magics.jobs.state import State
 from colab_magics.store.base import View
 from colab_magics.store.locate import Queue
+from colab_magics.store.own import load_own
 from colab_magics.store.results_folder import FOLDER
 from colab_magics.store.seen import Seen, load_seen, save_seen
 
@@ -48,11 +49,13 @@ class SyncOptions:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One queue at one moment: what it shows, what of it is home, and what kept it from being fresh."""
+    """One queue at one moment: what it shows, what of it is home, which jobs were queued here, and what kept
+    it from being fresh."""
 
     queue: Queue
     view: View
     seen: Seen
+    own: frozenset[str] = frozenset()
     note: str = ""
 
 
@@ -119,6 +122,7 @@ class Sync:
         self._report = SyncReport()
         self._signs: dict[str, Sign] = {}
         self._described: list[str] = []
+        self._not_set: list[str] = []  # names of jobs of others whose variables came
         self._told_of: dict[str, str] = {}  # a grid's variable is told of once, as it stands in the end
 
     def once(self) -> SyncReport:
@@ -231,7 +235,16 @@ class Sync:
         self._report.lines += arrival.notes
 
     def _assign(self, look: Look, jobs: Sequence[Job]) -> None:
-        assigned = self._delivery.assign(look.queue, look.view, jobs)
+        """Set variables: of jobs that were queued here, and of those that the person names."""
+        view = look.view
+        if not self._options.selectors:
+            own = look.own | self._awaited
+            others = [job for job in jobs if job.job_id not in own and job.spec and job.spec.outputs]
+            self._not_set += [job.name for job in others if job.state.state is State.SUCCEEDED]
+            jobs = [job for job in jobs if job.job_id in own]
+            # Also within a grid: who can push can say that a job belongs to it.
+            view = replace(view, jobs=tuple(job for job in view.jobs if job.job_id in own))
+        assigned = self._delivery.assign(look.queue, view, jobs)
         self._report.variables |= assigned.values
         self._report.lines += [note for note in assigned.notes if note not in self._report.lines]
         self._told_of |= assigned.told
@@ -297,6 +310,11 @@ class Sync:
 
     def _finish(self, looks: Sequence[Look]) -> SyncReport:
         self._report.lines += [*self._told_of.values(), *self._described]
+        if self._not_set and self._delivery.namespace is not None:
+            rest = len(self._not_set) - 3
+            names = ", ".join(self._not_set[:3]) + (f" and {rest} more" if rest > 0 else "")
+            told = f"{names}: queued elsewhere, so the variables were not set"
+            self._report.lines.append(f"{told}; {self._typed} NAME sets them")
         if self._described:
             self._report.lines.append(f"{self._typed} NAME --into DIR writes variables as files")
         if self._report.files:
@@ -311,7 +329,7 @@ class Sync:
 def _look(queue: Queue) -> Look:
     seen = load_seen(queue.folder)
     view, note = look_at(queue)
-    return Look(queue, view, seen, note)
+    return Look(queue, view, seen, load_own(queue.folder), note)
 
 
 def look_at(queue: Queue) -> tuple[View, str]:

@@ -17,6 +17,7 @@ from colab_magics.jobs.state import Event, Verb
 from colab_magics.store.base import Submission
 from colab_magics.store.locate import Queue
 from colab_magics.store.memory import MemoryRemote, MemoryStore
+from colab_magics.store.own import note_own
 from colab_magics.sync import Sync, SyncOptions, SyncReport
 
 NOW = 1_700_000_000.0
@@ -40,11 +41,17 @@ class Place:
         store = MemoryStore(remote or self.remote)
         return Queue(label, label, f"https://example.org/{label}", store, self.work_tree / ".git" / label)
 
-    def submit(self, *job_ids: str, outputs: Sequence[str] = ("acc",)) -> None:
+    def submit(self, *job_ids: str, outputs: Sequence[str] = ("acc",), elsewhere: bool = False) -> None:
         specs = tuple(
             JobSpec(each, each, "true", None, 60.0, None, outputs=tuple(outputs)) for each in job_ids
         )
         self.queue.store.submit(Submission(specs))
+        if not elsewhere:
+            note_own(self.queue.folder, job_ids)
+
+    def submit_spec(self, spec: JobSpec) -> None:
+        self.queue.store.submit(Submission((spec,)))
+        note_own(self.queue.folder, [spec.job_id])
 
     def submit_grid(self, name: str, axis: str, values: Sequence[Json]) -> list[str]:
         batch = Batch(f"batch-{name}", name, (axis,))
@@ -63,6 +70,7 @@ class Place:
             for number, value in enumerate(values)
         )
         self.queue.store.submit(Submission(specs))
+        note_own(self.queue.folder, (spec.job_id for spec in specs))
         return [spec.job_id for spec in specs]
 
     def sync(
@@ -151,7 +159,7 @@ def test_names_of_python_and_ipython_are_never_set_and_that_is_told(place: Place
     spec = JobSpec(
         "audio-1", "audio", "true", None, 60.0, None, params=(("lr", 1),), outputs=("print",), batch=batch
     )
-    place.queue.store.submit(Submission((spec,)))
+    place.submit_spec(spec)
     place.worker.succeed("audio-1", variables={"print": 1})
     report, _ = place.sync()
     assert place.namespace == {}
@@ -253,7 +261,7 @@ def test_a_grid_job_that_was_run_again_takes_the_failed_ones_place(place: Place)
     place.worker.succeed(second, variables={"acc": 0.6})
     spec = place.worker.job(first).spec
     assert spec is not None
-    place.queue.store.submit(Submission((replace(spec, job_id="audio-again"),)))
+    place.submit_spec(replace(spec, job_id="audio-again"))
     place.worker.succeed("audio-again", variables={"acc": 0.5})
     place.sync()
     acc = place.namespace["acc"]
@@ -536,3 +544,44 @@ def test_nothing_new_among_ten_thousand_jobs_reads_nothing(
 
 def _interrupt() -> None:
     raise KeyboardInterrupt
+
+
+def test_variables_of_jobs_that_others_queued_are_set_only_where_they_are_named(place: Place) -> None:
+    place.submit("mine", outputs=("acc",))
+    place.submit("theirs", outputs=("np",), elsewhere=True)
+    place.worker.succeed("mine", variables={"acc": 1})
+    place.worker.succeed("theirs", variables={"np": 2})
+
+    report, shown = place.sync()
+
+    assert place.namespace == {"acc": 1}
+    assert "theirs" in shown
+    told = "theirs: queued elsewhere, so the variables were not set; %colab_sync NAME sets them"
+    assert told in str(report).splitlines()
+    place.sync("theirs")
+    assert place.namespace == {"acc": 1, "np": 2}
+
+
+def test_a_job_of_somebody_else_gets_no_value_into_a_grid(place: Place) -> None:
+    ours = place.submit_grid("sweep", "lr", [1, 2])
+    batch = Batch("batch-sweep", "sweep", ("lr",))
+    forged = JobSpec(
+        "forged", "sweep lr=1", "true", None, 60.0, None, params=(("lr", 1),), outputs=("acc",), batch=batch
+    )
+    place.queue.store.submit(Submission((forged,)))
+    for number, job_id in enumerate([*ours, "forged"]):
+        place.worker.succeed(job_id, variables={"acc": number})
+
+    place.sync()
+
+    assert dict(place.namespace["acc"]) == {1: 0, 2: 1}
+
+
+def test_a_job_that_this_notebook_awaits_is_its_own(place: Place) -> None:
+    place.submit("a", elsewhere=True)
+    place.awaited.add("a")
+    place.worker.succeed("a", variables={"acc": 1})
+
+    place.sync()
+
+    assert place.namespace == {"acc": 1}
