@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from colab_magics.display.formats import format_count
 from colab_magics.display.hints import typed
 from colab_magics.display.rows import WAITING, job_rows, live_of, silent_workers, told_silence
 from colab_magics.display.tables import JobRow, JobTable, count_states
-from colab_magics.display.watching import Lines, Screen, Watched
+from colab_magics.display.watching import Lines, NamedOutputs, Screen, Watched, rich_outputs
 from colab_magics.errors import StoreError, UnreachableError
 from colab_magics.jobs.plan import Job, Sign, observe
 from colab_magics.jobs.select import select_jobs
@@ -272,7 +272,9 @@ class Sync:
             for look, job in shown
             if (live := live_of(job, look.view.lives)) and str(live.get("log_tail") or "").strip()
         ]
-        self._screen.update(Watched(JobTable(tuple(rows), notes=tuple(notes)), tuple(tails)))
+        running = tuple(_live_outputs(shown)) if is_watching else ()
+        self._screen.update(Watched(JobTable(tuple(rows), notes=tuple(notes)), tuple(tails), running))
+        self._screen.live(running)
 
     def _label(self, look: Look) -> str:
         return look.queue.label if len(self._queues) > 1 else ""
@@ -350,6 +352,14 @@ def look_at(queue: Queue) -> tuple[View, str]:
         view = queue.store.view()
         notes.append(f"{queue.label} cannot be reached, this is what was known last: {error}")
     return view, "; ".join(notes)
+
+
+def _live_outputs(jobs: Iterable[tuple[Look, Job]]) -> Iterator[NamedOutputs]:
+    """What running jobs show that is more than text."""
+    for look, job in jobs:
+        outputs = live_of(job, look.view.lives).get("outputs")
+        if isinstance(outputs, list) and (rich := rich_outputs(outputs)):
+            yield job.name, rich
 
 
 def _remember(look: Look, ids: frozenset[str]) -> None:

@@ -164,6 +164,39 @@ publish(to_publish([
     assert shown["metadata"] == {"k": 1}
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_a_running_job_shows_is_updated_in_place_and_goes_when_it_is_done(kernel):
+    messages = run(
+        kernel,
+        f"""
+import sys
+sys.path.insert(0, {str(Path(colab_magics.__path__[0]).parent)!r})
+from colab_magics.display.watching import Screen
+
+def plot(data, **metadata):
+    return {{"output_type": "display_data", "data": {{"image/png": data}}, "metadata": metadata}}
+
+text = {{"output_type": "stream", "name": "stdout", "text": "for the log"}}
+screen = Screen()
+screen.live([("a", [text, plot("AAAA")]), ("broken", ["?", {{"output_type": "display_data", "data": 7}}])])
+screen.live([("a", [text, plot("AAAA")])])
+screen.live([("a", [text, plot("BBBB", width=3)])])
+screen.live([])
+screen.close()
+""",
+    )
+    shown = [m for m in messages if m["msg_type"] in ("display_data", "update_display_data")]
+    told = [(m["msg_type"], m["content"]["data"].get("image/png")) for m in shown]
+    assert told[1] == ("display_data", "AAAA")
+    (image_id,) = {
+        m["content"]["transient"]["display_id"] for m in shown if "image/png" in m["content"]["data"]
+    }
+    updates = [m["content"] for m in shown if m["content"]["transient"]["display_id"] == image_id]
+    assert [each["data"].get("image/png") for each in updates] == ["AAAA", "BBBB", None]
+    assert updates[1]["metadata"] == {"width": 3}
+    assert updates[2]["data"] == {"text/plain": ""}
+
+
 def test_a_terminal_without_a_size_counts_as_a_hundred_columns():
     class Blind(io.StringIO):
         def isatty(self):

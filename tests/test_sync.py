@@ -585,3 +585,18 @@ def test_a_job_that_this_notebook_awaits_is_its_own(place: Place) -> None:
     place.sync()
 
     assert place.namespace == {"acc": 1}
+
+
+def test_while_watching_what_a_job_shows_is_seen_before_it_is_done(place: Place) -> None:
+    place.submit("base-1")
+    place.worker.lease("base-1")
+    table = {"output_type": "display_data", "data": {"text/plain": "   x\n0  1", "text/html": "<b>"}}
+    image = {"output_type": "display_data", "data": {"image/png": "AAAA", "text/plain": "<Figure>"}}
+    outputs: list[Json] = [text_output("for the log"), 7, table, image]
+    place.worker.show({"base-1": {"outputs": outputs}}, at=NOW)
+    place.during_sleep = [lambda: place.worker.end("base-1")]
+
+    _, shown = place.watch()
+
+    assert "─ base-1, shown so far\n     x\n  0  1\n  [image/png, 3 B]\n" in shown
+    assert "for the log" not in shown
