@@ -108,7 +108,8 @@ LAYERS: tuple[tuple[str, Layer, str | None], ...] = (
     ("colab_kernel/clock", Layer.SHELL, None),
     ("colab_kernel/background", Layer.SHELL, None),
     ("colab_kernel/link_keeper", Layer.PART, None),
-    ("colab_kernel/app", Layer.COMPOSITION, None),
+    ("colab_kernel/loop", Layer.COMPOSITION, "app"),
+    ("colab_kernel/app", Layer.COMPOSITION, "app"),
     ("colab_kernel/install", Layer.EDGE, None),
 )
 
