@@ -36,6 +36,9 @@ from tornado.websocket import WebSocketClientConnection, WebSocketHandler, webso
 HEADER = "X-Colab-Runtime-Proxy-Token"
 QUERY = "colab-runtime-proxy-token"
 
+TOKENS_BEGIN = "pr0xy-t0k-"
+"""How every token begins: what to search a text for."""
+
 PAGE = "<!DOCTYPE html><html><body><h1>404.</h1> That&rsquo;s an error.</body></html>"
 
 _LARGEST_BYTES = 1 << 30
@@ -62,24 +65,28 @@ class RuntimeProxy:
         lifetime_s: how long each token is good; None: until `rotate` or `expire`.
 
     Attributes:
+        lifetime_s: may be set, for the tokens to come.
         token: the one that was issued last.
         seen: what it was asked, in order.
+        subprotocols: what was agreed on for each websocket; None is the default one.
     """
 
     def __init__(
         self, server: JupyterServer, *, passes_subprotocol: bool = True, lifetime_s: float | None = None
     ) -> None:
         self.seen: list[Seen] = []
+        self.subprotocols: list[str | None] = []
         self.token = ""
         self.passes_subprotocol = passes_subprotocol
         self.server = server
         self.client: AsyncHTTPClient
         self._port = 0
-        self._lifetime_s = lifetime_s
+        self.lifetime_s = lifetime_s
         self._is_good = False
         self._expiry: asyncio.TimerHandle | None = None
         self._ended: tuple[int, str] | None = None
         self._websockets: set[_Websocket] = set()
+        self.carriers: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="runtime proxy")
         self._http: HTTPServer
@@ -148,23 +155,30 @@ class RuntimeProxy:
     # --- inside ------------------------------------------------------------------------------------------
 
     def answer_for(self, request: HTTPServerRequest) -> tuple[int, str] | None:
-        """The status and the page if a request is not forwarded; it is noted either way."""
+        """The status and the page if a request is not forwarded. It is noted either way."""
         split = urlsplit(request.uri or "")
-        given = dict(parse_qsl(split.query)).get(QUERY)
-        token_in = "header" if HEADER in request.headers else "query" if given else ""
-        token = request.headers.get(HEADER, given)
-        origin = request.headers.get("Origin")
-        answer = None
-        if self._ended is not None:
-            answer = self._ended
-        elif origin is not None and urlsplit(origin).netloc != request.host:
-            answer = 404, PAGE
-        elif not self._is_good or token != self.token:
-            answer = 401, "<html>Unauthorized</html>"
+        in_query = QUERY in dict(parse_qsl(split.query))
+        token_in = "header" if HEADER in request.headers else "query" if in_query else ""
+        answer = self._refusal(request)
         is_websocket = request.headers.get("Upgrade", "").lower() == "websocket"
         status = 101 if is_websocket else 200
         self.seen.append(Seen(split.path, is_websocket, token_in, answer[0] if answer else status))
         return answer
+
+    def lets_in(self, request: HTTPServerRequest) -> bool:
+        """Whether a request would be forwarded now."""
+        return self._refusal(request) is None
+
+    def _refusal(self, request: HTTPServerRequest) -> tuple[int, str] | None:
+        origin = request.headers.get("Origin")
+        token = request.headers.get(HEADER, dict(parse_qsl(urlsplit(request.uri or "").query)).get(QUERY))
+        if self._ended is not None:
+            return self._ended
+        if origin is not None and urlsplit(origin).netloc != request.host:
+            return 404, PAGE
+        if not self._is_good or token != self.token:
+            return 401, "<html>Unauthorized</html>"
+        return None
 
     def upstream(self, request: HTTPServerRequest, *, scheme: str = "http") -> tuple[str, dict[str, str]]:
         """What a request becomes when it is forwarded, address and headers: with the server's own token."""
@@ -176,17 +190,18 @@ class RuntimeProxy:
         return f"{scheme}://{server.netloc}{server.path}{split.path}?{query}", headers
 
     def joined(self, websocket: _Websocket) -> None:
+        self.subprotocols.append(websocket.selected_subprotocol)
         self._websockets.add(websocket)
 
     def left(self, websocket: _Websocket) -> None:
         self._websockets.discard(websocket)
 
     def _issue(self) -> None:
-        self.token, self._is_good = f"pr0xy-t0k-{uuid.uuid4().hex}", True
+        self.token, self._is_good = f"{TOKENS_BEGIN}{uuid.uuid4().hex}", True
         if self._expiry is not None:
             self._expiry.cancel()
-        if self._lifetime_s is not None:
-            self._expiry = self._loop.call_later(self._lifetime_s, self._expired)
+        if self.lifetime_s is not None:
+            self._expiry = self._loop.call_later(self.lifetime_s, self._expired)
 
     def _expired(self) -> None:
         self._expiring = self._loop.create_task(self._expire())
@@ -217,6 +232,8 @@ class RuntimeProxy:
         self._http.stop()
         for websocket in [*self._websockets]:
             websocket.abort()
+        if self.carriers:
+            await asyncio.wait(self.carriers, timeout=10)
         await self._http.close_all_connections()
         self.client.close()
         others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -305,6 +322,9 @@ class _Websocket(WebSocketHandler):
             return
         except OSError:
             raise HTTPError(502) from None
+        if not self._proxy.lets_in(self.request):  # any more: the server has taken its time
+            self._upstream.close()
+            raise HTTPError(401)
         await super().get(*args, **kwargs)
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
@@ -314,6 +334,7 @@ class _Websocket(WebSocketHandler):
         self.set_nodelay(True)
         self._proxy.joined(self)
         self._carrying = asyncio.create_task(self._carry_down())
+        self._proxy.carriers.add(self._carrying)
 
     async def _carry_down(self) -> None:
         assert self._upstream is not None

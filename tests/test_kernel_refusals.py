@@ -302,6 +302,12 @@ def test_http_where_tls_is_spoken_is_told(start: Callable[..., Stage], secure: J
     assert COMMAND in said
 
 
+def test_a_level_of_the_log_that_there_is_not_stops_nothing(start: Callable[..., Stage]) -> None:
+    stage = start(env={"COLAB_KERNEL_LOG": "very loud"})
+    assert "no runtime is registered" in stage.refuses()
+    assert stage.kernel.stderr == ""
+
+
 def test_every_request_before_there_is_a_runtime_has_its_answer(start: Callable[..., Stage]) -> None:
     stage = start()
     frontend = stage.frontend
