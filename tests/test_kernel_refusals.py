@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,10 @@ from proxy_process import ProxyProcess, proxy_process
 from runtime_proxy import RuntimeProxy
 from tcp_proxies import TcpProxy
 
-from colab_kernel import rest, sessions
-from colab_kernel.errors import UnreachableError
+from colab_kernel import orphans, rest, sessions
+from colab_kernel.background import Background
+from colab_kernel.errors import RegistryError, UnreachableError
+from colab_kernel.link_keeper import Event, LinkKeeper, NoKernel
 from colab_kernel.runtime import AuthScheme, Runtime, TokenSource
 
 WRONG = "wr0ng-t0k-77aa"
@@ -378,6 +381,60 @@ def test_an_answer_may_take_longer_than_a_connection(monkeypatch: pytest.MonkeyP
         server = rest.Server(Runtime(name="r", url=url), read_token=lambda: TOKEN)
         with pytest.raises(UnreachableError, match=r"no answer within 0\.5 s"):
             server.start_kernel(timeout_s=0.5)
+
+
+def first_sentence(keeper: LinkKeeper, background: Background, folder: Path) -> str:
+    """Let a keeper seek a kernel in this process, where there is none to be had; return what it says."""
+    keeper.connect(None, folder=folder)
+
+    def found() -> list[Event]:
+        background.run_outcomes()
+        return keeper.events()
+
+    (event,) = harness.wait_until(found, what="the keeper to find no kernel")
+    assert isinstance(event, NoKernel)
+    return event.sentence
+
+
+@pytest.fixture
+def keeper() -> Iterator[tuple[LinkKeeper, Background]]:
+    background = Background()
+    yield LinkKeeper(session_id="s", background=background, clock=time.monotonic), background
+    background._reader.close()
+    background._writer.close()
+
+
+def test_a_token_that_goes_while_the_link_is_made_leaves_no_kernel_over_there(
+    keeper: tuple[LinkKeeper, Background],
+    server: JupyterServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    delete_kernels(server)
+    register(server.url)
+    reads = itertools.count()
+
+    def read_token(source: TokenSource) -> str:
+        if next(reads) == 1:  # after the kernel's start
+            raise RegistryError("there is no token to be read")
+        return TOKEN
+
+    monkeypatch.setattr(sessions, "read_token", read_token)
+    assert first_sentence(*keeper, tmp_path) == f"there is no token to be read{AGAIN}"
+    assert server.kernel_ids() == []
+
+
+def test_who_lets_nobody_in_is_not_asked_to_end_each_kernel_left_there(
+    keeper: tuple[LinkKeeper, Background], tmp_path: Path
+) -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as proxy:
+        for number in range(3):
+            orphans.record(f"kernel-{number}", "gpu", proxy.pid)
+    with web_server(403) as web:
+        register(web.url)
+        assert "the token is not the right one" in first_sentence(*keeper, tmp_path)
+        assert [method for method, _, _ in web.seen].count("DELETE") == 1
+    assert len(orphans.abandoned()) == 3
 
 
 # --- a kernel that was there -----------------------------------------------------------------------------

@@ -142,7 +142,7 @@ class LinkKeeper:
             _log.warning("%s", error)
         try:
             return self._open()
-        except RemoteError:
+        except KernelError:
             _delete(server, kernel_id)
             raise
 
@@ -316,8 +316,8 @@ def _forget(kernel_id: str) -> None:
 
 def _delete_orphans(server: Server, runtime: Runtime) -> None:
     for kernel_id, runtime_name in orphans.abandoned():
-        if runtime_name == runtime.name:
-            _delete(server, kernel_id)
+        if runtime_name == runtime.name and not _delete(server, kernel_id):
+            return  # whoever does not let this one be ended would refuse the others too, or not answer
 
 
 def _terms(runtime: Runtime, folder: Path) -> Terms:
