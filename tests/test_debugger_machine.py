@@ -260,7 +260,7 @@ class EveryKeyAndALinkThatBreaks(EveryKey):
 
 
 class Sessions(RuleBasedStateMachine):
-    """Frontends that begin and end sessions as they like before a kernel that cannot end what has not begun."""
+    """Frontends that begin and end sessions as they like, and a kernel silent to one end too many."""
 
     def __init__(self) -> None:
         super().__init__()

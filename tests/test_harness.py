@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -49,21 +48,21 @@ def test_a_session_has_a_home_of_its_own() -> None:
 
 def test_an_orphan_is_found_by_the_session_it_came_from() -> None:
     mark = "orphan-of-" + os.environ[harness.SESSION_MARK]
-    program = (
+    makes_an_orphan = (
         "import subprocess, sys; quiet = subprocess.DEVNULL\n"
         "sleeper = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
         "print(subprocess.Popen(sleeper, start_new_session=True, stdout=quiet, stderr=quiet).pid)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, harness.SESSION_MARK: mark},
-        capture_output=True,
-        text=True,
-        check=True,
+    # In a process of its own, which has no children of other tests.
+    ends_it = (
+        "import harness, subprocess, sys\n"
+        f"subprocess.run([sys.executable, '-c', {makes_an_orphan!r}], check=True)\n"
+        f"print(*harness.end_left_over_processes({mark!r}, grace_s=0), sep='\\n')\n"
+        f"harness.wait_until(lambda: not harness.left_over_processes({mark!r}), what='its end')\n"
     )
-    said = harness.end_left_over_processes(mark, grace_s=0)
-    assert [line.split(":")[0] for line in said] == [done.stdout.strip()]
-    harness.wait_until(lambda: not harness.left_over_processes(mark), what="the orphan's end")
+    env = {harness.SESSION_MARK: mark, "PYTHONPATH": str(Path(harness.__file__).parent)}
+    orphan, *said = harness.run([sys.executable, "-c", ends_it], env=env).stdout.splitlines()
+    assert [line.split(":")[0] for line in said] == [orphan]
 
 
 def test_this_version_of_python_is_found() -> None:

@@ -332,10 +332,11 @@ class DebugGuard:
         return self._catch_up(_threads_of(body)) if is_fresh else []
 
     def _catch_up(self, threads: Sequence[int]) -> list[JsonObject]:
+        known = self._stops.threads
         self._stops.seen(threads)
         if self._missed_its_end:
             self._told_stopped = False
-            return [_event("continued", {"threadId": 1, "allThreadsContinued": True})]
+            return [_event("continued", {"threadId": min(known, default=1), "allThreadsContinued": True})]
         if self._missed_a_stop:
             self._told_stopped = True
             body: JsonObject = {"reason": "pause", "threadId": min(threads), "allThreadsStopped": True}
