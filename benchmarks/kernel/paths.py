@@ -21,6 +21,9 @@ from colab_kernel.connection_file import ConnectionFile
 
 READY_S = 60.0
 
+NO_PINGS = ("--ZMQChannelsWebsocketConnection.websocket_ping_interval=0",)
+"""A way whose turn it is not reads nothing, and a server gives up after 90 s whoever answers no ping."""
+
 
 @dataclass(frozen=True, slots=True)
 class Way:
@@ -55,7 +58,7 @@ def open_ways(folder: Path) -> Iterator[tuple[list[Way], dict[str, str]]]:
         import jupyter_servers
 
         server = ends.enter_context(
-            jupyter_servers.jupyter_server(folder / "server", options=jupyter_servers.UNLIMITED)
+            jupyter_servers.jupyter_server(folder / "server", options=(*jupyter_servers.UNLIMITED, *NO_PINGS))
         )
         openers: dict[str, Callable[[ExitStack, Path], Way]] = {
             DIRECT: _direct,
@@ -111,10 +114,8 @@ def _proxy(ends: ExitStack, folder: Path, server: Any) -> Way:
 
 
 def _gateway(ends: ExitStack, folder: Path, server: Any, jupyter_servers: Any) -> Way:
-    options = (f"--gateway-url={server.url}", f"--GatewayClient.auth_token={server.token}")
-    near = ends.enter_context(
-        jupyter_servers.jupyter_server(folder, options=(*options, *jupyter_servers.UNLIMITED))
-    )
+    options = (f"--gateway-url={server.url}", f"--GatewayClient.auth_token={server.token}", *NO_PINGS)
+    near = ends.enter_context(jupyter_servers.jupyter_server(folder, options=options))
     return _websocket(GATEWAY, ends, near, newest=False)
 
 
