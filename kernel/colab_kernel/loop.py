@@ -95,6 +95,8 @@ class Loop:
             ready = dict(self._poller.poll(self._patience_ms()))
             if self._background.fileno() in ready:
                 self._background.run_outcomes()
+                # A new link has messages already: the relay must know of the link before it sees them.
+                self._follow_link()
             if sockets[Channel.IOPUB] in ready and self._frontend.take_subscriptions():
                 self._relay.subscribed()
             for channel in (Channel.CONTROL, Channel.STDIN, Channel.SHELL):
