@@ -16,6 +16,7 @@ from typing import Any
 from colab_magics import commands, options
 from colab_magics.display.handles import LogView
 from colab_magics.display.tables import JobRow, JobTable
+from colab_magics.display.tunnels import TunnelCard, TunnelTable
 from colab_magics.display.watching import Lines, Screen
 from colab_magics.errors import ColabError, UsageError
 from colab_magics.handles import JobHandle
@@ -77,6 +78,9 @@ def make_parser() -> argparse.ArgumentParser:
     sync = _add(verbs, "sync", _sync, "bring home what jobs have left")
     options.add_options(sync, options.SYNC)
     sync.add_argument("--json", action="store_true", help="print JSON; the outputs go to standard error")
+    tunnel = _add(verbs, "tunnel", _tunnel, "open a session with another machine, and work there")
+    options.add_options(tunnel, options.TUNNEL)
+    tunnel.add_argument("--json", action="store_true", help="print JSON")
     daemon = _add(verbs, "daemon", _daemon, "run the jobs of a repository on this machine")
     daemon.add_argument("--repo", metavar="URL", required=True, help="the repository's address")
     daemon.add_argument("--branch", metavar="NAME", help="the branch that jobs are queued on")
@@ -125,6 +129,13 @@ def _queue(arguments: argparse.Namespace) -> int:
 
 def _sync(arguments: argparse.Namespace) -> int:
     _print(commands.run_sync(_desk(arguments), arguments), as_json=arguments.json)
+    return DONE
+
+
+def _tunnel(arguments: argparse.Namespace) -> int:
+    from colab_magics import tunnel_commands
+
+    _print(tunnel_commands.run_tunnel(_desk(arguments), arguments), as_json=arguments.json)
     return DONE
 
 
@@ -198,6 +209,11 @@ def _told(result: Any) -> Any:
         case SyncReport():
             files = [str(path) for path in result.files]
             return {"jobs": result.jobs, "failed": result.failed, "files": files, "notes": result.lines}
+        case TunnelCard():
+            told = asdict(result)
+            return {key: told[key] for key in ("name", "target", "display_name", "facts")}
+        case TunnelTable():
+            return [asdict(row) for row in result.rows]
         case Lines():
             return {"notes": list(result.lines)}
         case _:

@@ -12,6 +12,7 @@ ColabError
 │   ├── RefusedError       the remote answered no: credentials, permission, a hook, a quota
 │   ├── MissingError       what a job names, its code or a file, is not there any more
 │   └── CorruptError       something is there and does not parse; it is never treated as empty
+├── TunnelError            a session with another machine could not be opened, or what it was asked failed
 ├── TransitionError        an event that the state table does not allow from the state it met
 └── JobFailedError         a job that the caller waited for did not succeed
 """
@@ -65,6 +66,10 @@ class MissingError(StoreError):
 
 class CorruptError(StoreError):
     """Stored data does not parse. Absent is empty; corrupt raises."""
+
+
+class TunnelError(ColabError):
+    """A session with another machine could not be opened, or could not do what it was asked."""
 
 
 class TransitionError(ColabError):

@@ -14,7 +14,7 @@ from IPython.core.error import UsageError as IPythonUsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 from traitlets import Float, Unicode
 
-from colab_magics import commands, options
+from colab_magics import commands, options, tunnel_commands
 from colab_magics.display.watching import Lines
 from colab_magics.errors import ColabError, UsageError
 from colab_magics.settings import Settings
@@ -79,6 +79,17 @@ class ColabMagics(Magics):
             if isinstance(arguments, Lines):
                 return arguments
             return commands.run_sync(self._at_desk(), arguments)
+
+    @no_var_expand
+    @line_magic
+    @options.as_magic_arguments(options.TUNNEL)
+    def colab_tunnel(self, line: str) -> Any:
+        """Open a session with another machine, whose kernel is in every kernel picker from then on."""
+        with _errors_in_one_line():
+            arguments = _parse(self, "colab_tunnel", line)
+            if isinstance(arguments, Lines):
+                return arguments
+            return tunnel_commands.run_tunnel(self._at_desk(), arguments)
 
     def _at_desk(self) -> commands.Desk:
         """The desk as it is now: the notebook may have changed folder or settings."""

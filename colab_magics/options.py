@@ -107,6 +107,19 @@ SYNC = (
 )
 
 
+TUNNEL = (
+    Option(
+        ("words",),
+        "a target to open, or a verb with what it needs: status, close [NAME]",
+        {"nargs": "*", "metavar": "TARGET", "default": []},
+    ),
+    _value("--name", "what to call the session, or which one is meant", "NAME"),
+    _value("--project", "the folder here that is to be there as well", "DIR"),
+    _value("--remote-root", "where the project is to be there; by default a folder of the session's", "DIR"),
+    _flag("--yes", "do not ask"),
+)
+
+
 class _Parser(Protocol):
     def add_argument(self, *flags: str, **more: Any) -> Any: ...
 

@@ -65,10 +65,15 @@ LAYERS: tuple[tuple[str, Layer, str | None], ...] = (
     ("colab_magics/job_set", Layer.COMPOSITION, "queue"),
     ("colab_magics/sync", Layer.COMPOSITION, "sync"),
     ("colab_magics/arrivals", Layer.COMPOSITION, "sync"),
-    ("colab_magics/tunnel/open", Layer.COMPOSITION, None),
-    ("colab_magics/tunnel/*", Layer.SHELL, "tunnel"),
+    ("colab_magics/tunnel/__init__", Layer.SHARED, None),
+    ("colab_magics/tunnel/targets", Layer.SHARED, None),
+    ("colab_magics/tunnel/plan", Layer.SHARED, None),
+    ("colab_magics/tunnel/private_server", Layer.SHELL, None),
+    ("colab_magics/tunnel/session", Layer.COMPOSITION, "tunnel"),
+    ("colab_magics/tunnel/*", Layer.PART, "tunnel"),
     ("colab_magics/embedded", Layer.EMBEDDED, None),
-    ("colab_magics/commands", Layer.COMMAND, None),
+    ("colab_magics/commands", Layer.COMMAND, "commands"),
+    ("colab_magics/tunnel_commands", Layer.COMMAND, "commands"),
     ("colab_magics/demo", Layer.COMMAND, None),
     ("colab_magics/magics", Layer.EDGE, None),
     ("colab_magics/cli", Layer.EDGE, None),
@@ -76,6 +81,7 @@ LAYERS: tuple[tuple[str, Layer, str | None], ...] = (
     ("colab_kernel/__main__", Layer.DOOR, None),
     ("colab_kernel/errors", Layer.VALUES, None),
     ("colab_kernel/runtime", Layer.VALUES, None),
+    ("colab_kernel/addresses", Layer.PURE, None),
     ("colab_kernel/messages", Layer.PURE, "kernel"),
     ("colab_kernel/zmq_wire", Layer.PURE, "kernel"),
     ("colab_kernel/ws_wire", Layer.PURE, "kernel"),
@@ -110,7 +116,7 @@ LAYERS: tuple[tuple[str, Layer, str | None], ...] = (
     ("colab_kernel/link_keeper", Layer.PART, None),
     ("colab_kernel/loop", Layer.COMPOSITION, "app"),
     ("colab_kernel/app", Layer.COMPOSITION, "app"),
-    ("colab_kernel/install", Layer.EDGE, None),
+    ("colab_kernel/install", Layer.SHELL, None),
 )
 
 # What does I/O, or answers differently each time. Not complete: what nobody would import there is left out.
@@ -123,7 +129,7 @@ IMPURE = {
 # Of those, the names that only compute.
 HARMLESS = frozenset(
     {"pathlib.PurePath", "pathlib.PurePosixPath", "pathlib.PureWindowsPath", "urllib.parse"}
-    | {f"urllib.parse.{name}" for name in ("quote", "unquote", "urlsplit", "urlunsplit")}
+    | {f"urllib.parse.{name}" for name in ("parse_qsl", "quote", "unquote", "urlsplit", "urlunsplit")}
 )
 IMPURE_CALLS = frozenset({"open", "input", "print", "exec", "eval", "__import__"})
 IMPURE_METHODS = frozenset({"now", "utcnow", "today"})

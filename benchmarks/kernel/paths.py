@@ -43,7 +43,7 @@ class Way:
 DIRECT = "direct"
 WEBSOCKET = "the websocket"
 PROXY = "**the proxy kernel**"
-GATEWAY = "gateway client (`--gateway-url`)"
+GATEWAY = "Jupyter's gateway client"
 LIBRARY = "jupyter-kernel-client"
 PROVISIONER = "jupyter-kernel-provisioner-proxy"
 PEERS = (GATEWAY, LIBRARY, PROVISIONER)

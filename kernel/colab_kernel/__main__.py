@@ -12,11 +12,9 @@ import json
 import os
 import re
 import sys
-from collections.abc import Collection, Sequence
-from itertools import chain, count
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from colab_kernel.errors import KernelError, UnreachableError
 
@@ -28,12 +26,6 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 TOKEN_VARIABLE = "COLAB_RUNTIME_TOKEN"  # noqa: S105
 """Where `--token env` reads."""
-
-_TOKEN_KEYS = {"token": "jupyter", "colab-runtime-proxy-token": "colab"}
-"""The names that a token has in an address, each with its scheme."""
-
-_PAGE = re.compile(r"/(lab|tree|notebooks|edit|doc|consoles|terminals)(/.*)?$")
-"""Where Jupyter's pages are, below the server's base address: what a browser shows is what people paste."""
 
 _TRAIT = re.compile(r"--\w+\.\w+")
 """Configuration of IPython's, which some frontends add to any kernel's command line."""
@@ -214,9 +206,14 @@ def _ask(runtime: Runtime, *, force: bool) -> str:
 
 def _described(arguments: argparse.Namespace, *, known: Sequence[Runtime]) -> Runtime:
     """The runtime that the words of `connect` describe; one that is known at its address keeps its name."""
+    from colab_kernel.addresses import name_after, split_address
     from colab_kernel.runtime import MAX_MESSAGE_BYTES, AuthScheme, Runtime, TokenPlace
 
-    url, found, scheme = _split_token(arguments.url)
+    try:
+        address = split_address(arguments.url)
+    except ValueError as error:
+        raise UsageError(f"URL {error}") from None
+    url, found = address.url, address.token
     if found and arguments.token:
         raise UsageError("there is a token in the address, and --token gives another")
     if not all("=" in word for word in arguments.header):
@@ -224,10 +221,10 @@ def _described(arguments: argparse.Namespace, *, known: Sequence[Runtime]) -> Ru
     names = {runtime.url: runtime.name for runtime in known}
     limit, local_root = arguments.max_message_mib, arguments.local_root
     return Runtime(
-        name=arguments.name or names.get(url) or _name_after(url, taken=names.values()),
+        name=arguments.name or names.get(url) or name_after(url, taken=names.values()),
         url=url,
         token=_token_source(found or arguments.token, open_to_see=bool(found)),
-        auth=AuthScheme(arguments.auth or scheme),
+        auth=AuthScheme(arguments.auth or address.auth),
         token_in=TokenPlace(arguments.token_in or TokenPlace.HEADER),
         headers=dict(word.split("=", 1) for word in arguments.header),
         kernel_name=arguments.kernel or "",
@@ -235,29 +232,6 @@ def _described(arguments: argparse.Namespace, *, known: Sequence[Runtime]) -> Ru
         remote_root=arguments.remote_root,
         max_message_bytes=MAX_MESSAGE_BYTES if limit is None else limit * 1024 * 1024,
     )
-
-
-def _split_token(address: str) -> tuple[str, str, str]:
-    """An address as people copy it → (base address, the token in it or "", the scheme it goes by)."""
-    try:
-        parts = urlsplit(address)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError
-    except ValueError:  # chained, it might show the token
-        raise UsageError("URL is no address of the form https://HOST:PORT/PATH") from None
-    pairs = [(key, value) for key, value in parse_qsl(parts.query) if key in _TOKEN_KEYS]
-    key, token = pairs[0] if pairs else ("token", "")
-    path = _PAGE.sub("", parts.path).rstrip("/")
-    return urlunsplit((parts.scheme, parts.netloc, path, "", "")), token, _TOKEN_KEYS[key]
-
-
-def _name_after(url: str, *, taken: Collection[str]) -> str:
-    """A name from an address's host and port, with a number if another runtime has it."""
-    parts = urlsplit(url)
-    port = f"-{parts.port}" if parts.port else ""
-    name = re.sub(r"[^a-z0-9.]+", "-", f"{parts.hostname}{port}").strip("-.")[:60] or "runtime"
-    numbered = (f"{name}-{at}" for at in count(2))
-    return next(each for each in chain([name], numbered) if each not in taken)
 
 
 def _token_source(given: str | None, *, open_to_see: bool) -> TokenSource:

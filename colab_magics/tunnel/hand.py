@@ -1,0 +1,271 @@
+"""A hand on the machine: a kernel of our own there, which runs pieces of our code and talks with them.
+
+It goes through the Jupyter Server and its authentication, so whatever it does there needs no other port. What
+it runs is in `far/`: each piece registers verbs, which `Hand.ask` calls over a comm, with binary buffers.
+
+Source: https://jupyter-client.readthedocs.io/en/stable/messaging.html#custom-messages (comm_open, comm_msg)
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import select
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from colab_kernel import sessions
+from colab_kernel.errors import KernelError, MalformedError, UnframeableError
+from colab_kernel.made_messages import MessageMaker
+from colab_kernel.messages import Buffer, Channel, Json, JsonObject, Message
+from colab_kernel.remote import Link
+from colab_kernel.rest import Server
+from colab_kernel.runtime import Runtime
+from colab_magics.errors import TunnelError
+
+FAR = Path(__file__).with_name("far")
+TARGET = "colab"
+ASK_S = 60.0
+PING_S = 5.0
+SILENT_S = 20.0
+"""After so long without a sign of life the link counts as broken."""
+
+T = TypeVar("T")
+Event = Callable[[Mapping[str, Any], Sequence[Buffer]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a verb returned: JSON values, and bytes beside them."""
+
+    content: Mapping[str, Any]
+    buffers: tuple[Buffer, ...] = ()
+
+
+class Hand:
+    """One helper kernel and the link to it. Its methods may be called from any thread.
+
+    Args:
+        on_event: called, in a thread of the hand's own, for what verbs say that nobody asked.
+    """
+
+    def __init__(self, server: Server, kernel_id: str, link: Link, *, on_event: Event | None = None) -> None:
+        """Take over a kernel and a link; see `open`."""
+        self._server = server
+        self._kernel_id = kernel_id
+        self._link = link
+        self._on_event = on_event
+        self._make = MessageMaker(session=uuid.uuid4().hex)
+        self._comm_id = uuid.uuid4().hex
+        self._numbers = itertools.count(1)
+        self._loaded: set[str] = set()
+        self._asked: dict[int, Future[Answer]] = {}
+        self._running: dict[str, tuple[Future[str], list[str]]] = {}
+        self._outbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._reader, self._writer = socket.socketpair()
+        self._is_over = False
+        self._thread = threading.Thread(target=self._pump, name="colab hand", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def open(cls, runtime: Runtime, *, on_event: Event | None = None) -> Self:
+        """Start a helper kernel at a runtime; blocks until it answers.
+
+        Raises:
+            TunnelError: there is no kernel to be had.
+        """
+        server = Server(runtime, read_token=lambda: sessions.read_token(runtime.token))
+        try:
+            kernel_id = server.start_kernel(kernel_name=runtime.kernel_name)
+            link = Link.open(runtime, server.access(), kernel_id=kernel_id, session_id=uuid.uuid4().hex)
+        except KernelError as error:
+            raise TunnelError(str(error)) from error
+        hand = cls(server, kernel_id, link, on_event=on_event)
+        try:
+            hand.run((FAR / "base.py").read_text(encoding="utf-8"))
+            content: JsonObject = {"comm_id": hand._comm_id, "target_name": TARGET, "data": {}}
+            hand._put(hand._message("comm_open", content))
+        except BaseException:
+            hand.close()
+            raise
+        return hand
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def run(self, code: str, *, timeout_s: float = ASK_S) -> str:
+        """Run code there and return what it printed.
+
+        Raises:
+            TunnelError: it raised (the sentence has its error), the link broke, or `timeout_s` is over.
+        """
+        content: JsonObject = {
+            "code": code,
+            "silent": False,
+            "store_history": False,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": False,
+        }
+        message = self._message("execute_request", content)
+        outcome: Future[str] = Future()
+        self._running[message.msg_id] = (outcome, [])
+        self._put(message)
+        return _wait(outcome, timeout_s)
+
+    def load(self, piece: str) -> None:
+        """Have the verbs of `far/PIECE.py` there. TunnelError: as `run`."""
+        with self._lock:
+            if piece not in self._loaded:
+                self.run((FAR / f"{piece}.py").read_text(encoding="utf-8"))
+                self._loaded.add(piece)
+
+    def ask(
+        self, verb: str, *, buffers: Sequence[Buffer] = (), timeout_s: float = ASK_S, **content: Any
+    ) -> Answer:
+        """Call a verb there and wait for what it returns. TunnelError: as `run`."""
+        return _wait(self.begin(verb, buffers=buffers, **content), timeout_s)
+
+    def begin(self, verb: str, *, buffers: Sequence[Buffer] = (), **content: Any) -> Future[Answer]:
+        """Call a verb there; its answer comes later. Answers come in the order of the calls."""
+        number = next(self._numbers)
+        outcome: Future[Answer] = Future()
+        self._asked[number] = outcome
+        data: dict[str, Json] = {"number": number, "verb": verb, "content": content}
+        message = self._message("comm_msg", {"comm_id": self._comm_id, "data": data})
+        self._put(replace(message, buffers=tuple(buffers)))
+        return outcome
+
+    def close(self) -> None:
+        """End the helper kernel. It is no error if the machine is gone."""
+        self._is_over = True
+        self._wake()
+        self._thread.join()
+        try:
+            self._server.delete_kernel(self._kernel_id)
+        except KernelError:
+            pass
+
+    # --- the thread that owns the link ---------------------------------------------------------------------
+
+    def _message(self, msg_type: str, content: JsonObject) -> Message:
+        return self._make.request(msg_type, content, channel=Channel.SHELL, now=time.time())
+
+    def _put(self, message: Message) -> None:
+        self._outbox.put(message)
+        self._wake()
+        if self._is_over:
+            self._fail_all("the session was closed")
+
+    def _wake(self) -> None:
+        try:
+            self._writer.send(b"!")
+        except OSError:
+            pass
+
+    def _pump(self) -> None:
+        heard_at = asked_at = time.monotonic()
+        while not self._is_over and self._link.closed is None:
+            readers: list[Link | socket.socket] = [self._link, self._reader]
+            writers = [self._link] if self._link.wants_write else []
+            patience_s = 0 if self._link.has_more else 1.0
+            ready = select.select(readers, writers, [], patience_s)[0]
+            if self._reader in ready:
+                self._reader.recv(4096)
+            self._send()
+            for message in self._link.receive():
+                self._take(message)
+            now = time.monotonic()
+            if self._link.take_heard():
+                heard_at = now
+            elif now - heard_at > SILENT_S:
+                break
+            elif now - max(heard_at, asked_at) > PING_S:
+                asked_at = now
+                self._link.ping()
+        why = self._link.closed or "it has been silent for too long"
+        self._is_over = True
+        self._link.close()
+        self._fail_all(f"the connection to the machine was lost ({why}); what was begun can be done again")
+        self._reader.close()
+        self._writer.close()
+
+    def _send(self) -> None:
+        while True:
+            try:
+                message = self._outbox.get_nowait()
+            except queue.Empty:
+                break
+            try:
+                self._link.send(message)
+            except UnframeableError as error:
+                self._fail_all(str(error))
+        self._link.flush()
+
+    def _fail_all(self, sentence: str) -> None:
+        for number in list(self._asked):
+            self._settle(self._asked.pop(number, None), TunnelError(sentence))
+        for msg_id in list(self._running):
+            running = self._running.pop(msg_id, None)
+            self._settle(running and running[0], TunnelError(sentence))
+
+    @staticmethod
+    def _settle(outcome: Future[Any] | None, error: Exception) -> None:
+        if outcome is not None and not outcome.done():
+            outcome.set_exception(error)
+
+    def _take(self, message: Message) -> None:
+        try:
+            content = message.parsed_content
+            if message.msg_type == "comm_msg" and content.get("comm_id") == self._comm_id:
+                self._take_comm(content["data"], message.buffers)  # type: ignore[arg-type]
+                return
+            running = self._running.get(message.parent_msg_id or "")
+        except MalformedError:
+            return
+        if running is None:
+            return
+        outcome, printed = running
+        if message.msg_type == "stream" and content.get("name") == "stdout":
+            printed.append(str(content["text"]))
+        elif message.msg_type == "execute_reply" and content.get("status") != "ok":
+            self._running.pop(message.parent_msg_id or "", None)
+            self._settle(outcome, TunnelError(f"{content.get('ename')}: {content.get('evalue')}"))
+        elif message.msg_type == "status" and content.get("execution_state") == "idle":
+            self._running.pop(message.parent_msg_id or "", None)
+            if not outcome.done():
+                outcome.set_result("".join(printed))
+
+    def _take_comm(self, data: Mapping[str, Any], buffers: tuple[Buffer, ...]) -> None:
+        number = data.get("number")
+        if number is None:
+            if self._on_event is not None:
+                self._on_event(data["content"], buffers)
+            return
+        outcome = self._asked.pop(number, None)
+        if "error" in data:
+            self._settle(outcome, TunnelError(str(data["error"])))
+        elif outcome is not None and not outcome.done():
+            outcome.set_result(Answer(data["content"], buffers))
+
+
+def _wait(outcome: Future[T], timeout_s: float) -> T:
+    try:
+        return outcome.result(timeout_s)
+    except FutureTimeoutError:
+        raise TunnelError(f"the machine did not answer in {timeout_s:g} s") from None

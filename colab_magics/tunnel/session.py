@@ -1,0 +1,189 @@
+"""Sessions, opened by a target and closed: each is a runtime, a kernelspec, and a line in the book."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from colab_kernel import install, sessions
+from colab_kernel.addresses import name_after
+from colab_kernel.errors import KernelError
+from colab_kernel.rest import Server
+from colab_kernel.runtime import Runtime
+from colab_magics.errors import TunnelError, UsageError
+from colab_magics.tunnel import book
+from colab_magics.tunnel.hand import Hand
+from colab_magics.tunnel.plan import Plan, Reached, Way
+from colab_magics.tunnel.targets import FORMS, Daemon, Local, Official, Ssh, Target, Url
+from colab_magics.tunnel.ways import local, url
+
+WAYS: Mapping[str, Way] = {"local": local, "url": url}
+
+_KINDS: Mapping[type[Target], str] = {
+    Local: "local", Url: "url", Ssh: "ssh", Official: "colab", Daemon: "daemon",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """An open session.
+
+    Attributes:
+        runtime: how the proxy kernel reaches it.
+        kernel_name, display_name: its kernelspec's, as Jupyter names and as people see it.
+        facts: what the machine is, as `far/facts.py` says; empty if it was not asked.
+    """
+
+    reached: Reached
+    runtime: Runtime
+    kernel_name: str
+    display_name: str
+    facts: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What `close` and the other verbs call it."""
+        return self.reached.name
+
+
+def open_session(target: Target, plan: Plan) -> Session:
+    """Reach a machine, see that it works, and put its kernel into every kernel picker.
+
+    Raises:
+        ColabError: it could not be reached, or would not work; nothing of it stays.
+    """
+    kind = _KINDS[type(target)]
+    name = plan.name or _name_for(target)
+    known = book.load().get(name)
+    if known is not None and known.target != str(target):
+        raise UsageError(
+            f"a session {name!r} is open already, with {known.target}: choose another name with --name, "
+            f"or `%colab_tunnel close {name}` first"
+        )
+    way = WAYS[kind]
+    runtime, held = way.open(target, plan, name=name)
+    reached = Reached(name=name, target=str(target), kind=kind, held=held)
+    try:
+        runtime = _with_roots(runtime, plan)
+        facts = _look(runtime)
+        session = _register(reached, runtime, facts)
+    except BaseException:
+        if known is None:
+            way.close(reached)
+        raise
+    return session
+
+
+def open_sessions() -> list[Reached]:
+    """The sessions that are open. TunnelError: see `book.load`."""
+    return list(book.load().values())
+
+
+def the_session(name: str | None) -> tuple[Reached, Runtime]:
+    """The session of that name; without one, the only one, or the one whose runtime is current.
+
+    Raises:
+        UsageError: there is none, or several; the sentence lists them.
+    """
+    known = book.load()
+    current = sessions.load().current
+    if name is None and len(known) > 1 and current in known:
+        name = current
+    if name is None and len(known) == 1:
+        [name] = known
+    if name is None or name not in known:
+        listed = ", ".join(f"{one.name} ({one.target})" for one in known.values())
+        missing = f"there is no session {name!r}" if name else "no session is meant"
+        if not known:
+            raise UsageError(f"no session is open: `%colab_tunnel TARGET` opens one, TARGET being {FORMS}")
+        raise UsageError(f"{missing}; open are {listed}: say which")
+    try:
+        return known[name], sessions.load().get(name)
+    except KernelError as error:
+        raise TunnelError(f"{error}; or `%colab_tunnel close {name}`") from error
+
+
+def close_session(reached: Reached) -> None:
+    """End what the session began, and forget it: its runtime, its token, its kernelspec.
+
+    Raises:
+        ColabError: what was begun could not be ended; the session stays in the book.
+    """
+    WAYS[reached.kind].close(reached)
+    try:
+        sessions.forget(reached.name)
+        install.uninstall(_kernel_name(reached.name))
+    except install.KernelspecError:
+        pass  # somebody has removed it
+    except KernelError as error:
+        raise TunnelError(str(error)) from error
+    book.forget(reached.name)
+
+
+def state_of(reached: Reached) -> str:
+    """How a session is, in a few words."""
+    return WAYS[reached.kind].state(reached)
+
+
+# --- inside ------------------------------------------------------------------------------------------------
+
+
+def _name_for(target: Target) -> str:
+    known = {one.target: one.name for one in book.load().values()}
+    if str(target) in known:
+        return known[str(target)]
+    taken = {one.name for one in sessions.load().runtimes}
+    match target:
+        case Url():
+            registered = {one.url: one.name for one in sessions.load().runtimes}
+            return registered.get(target.url) or name_after(target.url, taken=taken)
+        case Ssh():
+            return name_after(f"ssh://{target.host}", taken=taken)
+        case Official():
+            return target.session
+        case Daemon():
+            return f"daemon-{target.worker}" if target.worker else "daemon"
+        case Local():
+            return "local"
+
+
+def _with_roots(runtime: Runtime, plan: Plan) -> Runtime:
+    if plan.project is None or plan.remote_root is None:
+        return runtime
+    return replace(runtime, local_root=str(plan.project), remote_root=plan.remote_root)
+
+
+def _look(runtime: Runtime) -> Mapping[str, Any]:
+    """See that the machine lets us in and runs code; ask it what it is."""
+    try:
+        runtime = sessions.checked(runtime)
+        server = Server(runtime, read_token=lambda: sessions.read_token(runtime.token))
+        if not server.probe().is_python(runtime.kernel_name):
+            raise TunnelError(f"{runtime.url} is a Jupyter Server without a kernel for Python")
+    except KernelError as error:
+        raise TunnelError(str(error)) from error
+    with Hand.open(runtime) as hand:
+        hand.load("facts")
+        return hand.ask("facts").content
+
+
+def _register(reached: Reached, runtime: Runtime, facts: Mapping[str, Any]) -> Session:
+    kernel_name, display_name = _kernel_name(reached.name), f"Colab GPU — {reached.name}"
+    try:
+        sessions.save_runtime(runtime)
+        install.install(kernel_name, display_name=display_name, runtime_name=runtime.name)
+    except KernelError as error:
+        raise TunnelError(str(error)) from error
+    book.remember(reached)
+    return Session(
+        reached=reached,
+        runtime=runtime,
+        kernel_name=kernel_name,
+        display_name=display_name,
+        facts=facts,
+    )
+
+
+def _kernel_name(name: str) -> str:
+    return f"colab-{name.lower()}"

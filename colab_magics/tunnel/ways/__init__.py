@@ -1,0 +1,1 @@
+"""The ways to a machine, one module each: `open`, `close` and `state` as `plan.Way` has them."""

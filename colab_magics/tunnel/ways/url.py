@@ -1,0 +1,24 @@
+"""Any Jupyter Server whose address is known: nothing is started, and nothing is ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from colab_kernel.runtime import Runtime, TokenSource
+from colab_magics.tunnel.plan import Plan, Reached
+from colab_magics.tunnel.targets import Url
+
+
+def open(target: Url, plan: Plan, *, name: str) -> tuple[Runtime, dict[str, Any]]:
+    """Take the address as it is; the token moves into the registry."""
+    token = TokenSource(value=target.token) if target.token else TokenSource()
+    return Runtime(name=name, url=target.url, token=token, auth=target.auth), {}
+
+
+def close(reached: Reached) -> None:
+    """Nothing is ours there."""
+
+
+def state(reached: Reached) -> str:
+    """Whoever runs it knows."""
+    return "registered"

@@ -1,0 +1,96 @@
+"""`tunnel` for magics and terminal alike: words in, something that displays itself out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from colab_kernel import sessions
+from colab_magics.commands import Desk
+from colab_magics.display.hints import typed
+from colab_magics.display.tunnels import TunnelCard, TunnelRow, TunnelTable
+from colab_magics.display.watching import Lines
+from colab_magics.errors import UsageError
+from colab_magics.tunnel.plan import Plan
+from colab_magics.tunnel.session import (
+    Session,
+    close_session,
+    open_session,
+    open_sessions,
+    state_of,
+    the_session,
+)
+from colab_magics.tunnel.targets import parse_target
+
+Verb = Callable[[Desk, argparse.Namespace, list[str]], Any]
+
+
+def run_tunnel(desk: Desk, arguments: argparse.Namespace) -> Any:
+    """Do what the words say: a verb with what it needs, or a target to open.
+
+    Raises:
+        ColabError: it could not be done; the sentence says what to do.
+    """
+    first, *rest = arguments.words or [""]
+    verb = VERBS.get(first)
+    if verb is not None:
+        return verb(desk, arguments, rest)
+    if rest:
+        raise UsageError(f"there is no verb {first!r}: one of {', '.join(VERBS)}, or a single target")
+    return _open(desk, arguments, first)
+
+
+def _open(desk: Desk, arguments: argparse.Namespace, target: str) -> TunnelCard:
+    screen = desk.screen()
+    plan = Plan(
+        name=arguments.name,
+        project=None if arguments.project is None else Path(arguments.project).expanduser().absolute(),
+        remote_root=arguments.remote_root,
+        yes=arguments.yes,
+        say=lambda sentence: screen.update(Lines((sentence,))),
+        folder=desk.folder,
+    )
+    try:
+        return _card(open_session(parse_target(target), plan))
+    finally:
+        screen.close()
+
+
+def _card(session: Session) -> TunnelCard:
+    return TunnelCard(
+        name=session.name,
+        target=session.reached.target,
+        display_name=session.display_name,
+        facts=session.facts,
+        close=f"{typed('tunnel')} close {session.name}",
+    )
+
+
+def _status(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> TunnelTable:
+    _no_more(rest, after="status")
+    runtimes = {runtime.name: runtime for runtime in sessions.load().runtimes}
+    rows = []
+    for one in open_sessions():
+        runtime = runtimes.get(one.name)
+        roots = f"{runtime.local_root} ↔ {runtime.remote_root}" if runtime and runtime.local_root else ""
+        url = runtime.url if runtime else "its runtime was forgotten"
+        rows.append(TunnelRow(one.name, one.target, state_of(one), url, roots))
+    return TunnelTable(rows, hint=f"{typed('tunnel')} local opens one with this machine.")
+
+
+def _close(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Lines:
+    name = rest[0] if rest else None
+    _no_more(rest[1:], after="close")
+    reached, _ = the_session(name)
+    close_session(reached)
+    return Lines((f"{reached.name} ({reached.target}) is closed.",))
+
+
+def _no_more(words: list[str], *, after: str) -> None:
+    if words:
+        raise UsageError(f"{after} does not know what {words[0]!r} is for")
+
+
+VERBS: Mapping[str, Verb] = {"status": _status, "close": _close}
