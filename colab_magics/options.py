@@ -85,6 +85,12 @@ QUEUE = (
     _flag(
         "--pickle", "send and bring back with pickle what has no open format; only between machines you trust"
     ),
+    Option(
+        ("--debuggable",),
+        "let people step into it while it runs; for a cell that is so where it costs next to nothing",
+        {"action": argparse.BooleanOptionalAction, "default": None},
+    ),
+    _value("--hold", "keep a cell that fails stopped where it failed, for so long (30m)", "TIME"),
     *PLACE,
     _flag("--wait", "watch until it is done, then sync it"),
     _flag("--dry-run", "show what would be queued, and send nothing"),
@@ -168,6 +174,8 @@ def read_request(arguments: argparse.Namespace) -> Request:
         retries=DEFAULT_RETRIES if arguments.retries is None else _count(arguments.retries),
         env=tuple(parse_env(text) for text in arguments.env),
         allow_pickle=arguments.pickle,
+        debuggable=arguments.debuggable,
+        hold_s=0.0 if arguments.hold is None else parse_duration(arguments.hold, option="--hold"),
     )
 
 

@@ -77,6 +77,8 @@ def specs(draw: st.DrawFn) -> JobSpec:
         env=tuple(draw(st.dictionaries(st.sampled_from(["A", "_B9"]), HELD, max_size=2)).items()),
         allow_pickle=draw(st.booleans()),
         queued_at=draw(st.none() | st.floats(0, 1e11)),
+        debuggable=draw(st.none() | st.booleans()),
+        hold_s=draw(st.just(0.0) | st.floats(0, MAX_TIMEOUT_S, exclude_min=True)),
         batch=draw(st.none() | st.builds(Batch, TEXT, TEXT, st.lists(TEXT, max_size=3).map(tuple))),
     )
 

@@ -28,6 +28,8 @@ class Phase(enum.StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     SAVING = "saving"
+    HELD = "held"  # at its failure, for whoever wants to look
+    PAUSED = "paused"  # by a visitor
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,10 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What a viewer may see of a running attempt: masked, and small. `started_at` is Unix seconds."""
+    """What a viewer may see of a running attempt: masked, and small. `started_at` is Unix seconds.
+
+    `held` is the error at which a held attempt stands; `held_until`, Unix seconds, when it goes on by itself.
+    """
 
     phase: Phase
     started_at: float
@@ -81,6 +86,8 @@ class Live:
     progress: Progress | None
     log_tail: str
     outputs: tuple[Mapping[str, Any], ...]
+    held: str = ""
+    held_until: float | None = None
 
     def to_json(self) -> dict[str, Json]:
         """As it stands in a worker's live file."""
@@ -91,6 +98,8 @@ class Live:
             "log_tail": self.log_tail,
             "outputs": [dict(output) for output in self.outputs],
         }
+        if self.held_until is not None:
+            told["held"], told["held_until"] = self.held, round(self.held_until)
         if self.progress is not None:
             told["progress"] = {
                 "done": self.progress.done,

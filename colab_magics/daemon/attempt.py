@@ -16,6 +16,8 @@ from colab_magics.daemon.assignment import Assignment, Limits, Live, Outcome, Ph
 from colab_magics.daemon.cell import CellJob, CellRun, CellView
 from colab_magics.daemon.checkpoints import Checkpoints
 from colab_magics.daemon.command import run_command
+from colab_magics.daemon.debugging import is_debuggable
+from colab_magics.daemon.doors import door_of
 from colab_magics.daemon.endings import map_texts
 from colab_magics.daemon.harvest import Harvest
 from colab_magics.daemon.log import Log
@@ -81,6 +83,8 @@ class Attempt:
         self._alarm: Alarm | None = None
         self._log: Log | None = None
         self._phase = Phase.STARTING
+        self._held: tuple[str, float | None] = ("", None)
+        self._cell: CellRun | None = None
         self._started_at, self._begun = now(), time.monotonic()
         self._last_live: Live | None = None
         self._view = CellView(mask=self._masker.mask_text)
@@ -178,6 +182,7 @@ class Attempt:
             tick=lambda child: self._tick(meter, child),
             grace_s=lambda: 0.0 if self._stop is Stop.FENCED else self._limits.grace_s,
             stuck_s=self._limits.stuck_s,
+            stood_s=lambda: 0.0 if self._cell is None else self._cell.stood_s(),
         )
         harvest = Harvest(self._assignment, workspace, self._limits, self._masker)
         python, verdict = self._interpreter(watch)
@@ -285,9 +290,14 @@ class Attempt:
             allow_pickle=spec.allow_pickle,
             variable_bytes=self._limits.variable_bytes,
             kernel_start_s=self._limits.kernel_start_s,
+            debuggable=is_debuggable(spec),
+            hold_s=spec.hold_s,
+            door=door_of(self._assignment, workspace, python=python),
         )
-        run = CellRun(job, log=self._log, view=self._view, watch=watch, meter=meter, entered=self._enter)
-        end = run.run(python=python, environment=environment, token=self._token)
+        self._cell = CellRun(
+            job, log=self._log, view=self._view, watch=watch, meter=meter, entered=self._enter
+        )
+        end = self._cell.run(python=python, environment=environment, token=self._token)
         self._phase = Phase.SAVING
         outputs, execution_count, widgets = self._view.all()
         outputs, saved = self._masker.mask_all(outputs), end.saved
@@ -354,7 +364,11 @@ class Attempt:
             outputs=tuple(harvest.variables),
             artifacts=tuple(harvest.artifacts),
             log_bytes=log_bytes,
-            notes=(*verdict.notes, *harvest.notes, *self._checkpoint_notes()),
+            notes=(
+                *verdict.notes,
+                *harvest.notes,
+                *self._checkpoints.notes(limit_bytes=self._limits.checkpoint_bytes),
+            ),
         )
         return Outcome(
             verb=verdict.verb,
@@ -368,16 +382,14 @@ class Attempt:
         # Its texts one by one: in the JSON as a whole, digits that are a secret can stand in any number.
         return from_json(json.dumps(self._masker.mask_values(json.loads(to_json(record)))).encode())
 
-    def _checkpoint_notes(self) -> tuple[str, ...]:
-        """What was too large for a checkpoint, said once however often it was tried."""
-        return self._checkpoints.notes(limit_bytes=self._limits.checkpoint_bytes)
-
     def _refusal(self, reason: str) -> Outcome:
         spec, number = self._assignment.spec, self._assignment.attempt
         why = self._stop or self._masker.mask_text(reason)
         return refuse(spec, number, why, worker=self._assignment.worker)
 
-    def _enter(self, phase: Phase) -> None:
+    def _enter(self, phase: Phase, held: str, left_s: float) -> None:
+        until = self._now() + left_s if phase is Phase.HELD else None
+        self._held = self._masker.mask_text(held), until
         self._phase = phase
 
     def _look(self, tail: str, progress: Progress | None) -> Live:
@@ -388,4 +400,6 @@ class Attempt:
             progress=progress,
             log_tail=tail,
             outputs=self._sight.outputs(),
+            held=self._held[0],
+            held_until=self._held[1],
         )

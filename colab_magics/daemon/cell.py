@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from colab_magics.daemon import guest
 from colab_magics.daemon.assignment import Phase
+from colab_magics.daemon.debugging import JobDebugger
+from colab_magics.daemon.doors import Door, open_door
 from colab_magics.daemon.endings import CellEnd, End, Ending
 from colab_magics.daemon.kernel import Kernel, Message
 from colab_magics.daemon.log import Log
 from colab_magics.daemon.processes import Watch
 from colab_magics.daemon.shown import CellOutputs, Output, result_text
+from colab_magics.daemon.stops import Stand
 from colab_magics.daemon.telemetry import MemoryMeter
 from colab_magics.jobs.record import Progress
 
@@ -25,6 +29,7 @@ _KNOCK_S = 0.05
 _IDLE_S = 5.0
 _LEAVE_S = 5.0
 _SAID_BYTES = 20_000
+_PHASES = {Stand.RUNS: Phase.RUNNING, Stand.PAUSED: Phase.PAUSED, Stand.HELD: Phase.HELD}
 
 _INSTALL = """
 def _colab_install():
@@ -42,7 +47,8 @@ _SAVE = "__import__('IPython').get_ipython().colab_guest.save()"
 @dataclass(frozen=True, slots=True)
 class CellJob:
     """A cell to be run. `parameters` is the source of the cell before it, empty for none; `inputs` are
-    (name, kind, file); `outputs` the variables to be saved into `guest_folder`."""
+    (name, kind, file); `outputs` the variables to be saved into `guest_folder`. `door` is what is told beside
+    it while it runs; its `is_ready` is filled in here."""
 
     source: str
     parameters: str
@@ -55,6 +61,9 @@ class CellJob:
     allow_pickle: bool
     variable_bytes: int
     kernel_start_s: float
+    debuggable: bool = False
+    hold_s: float = 0.0
+    door: Door | None = None
 
 
 class CellView:
@@ -109,7 +118,7 @@ class CellRun:
         view: CellView,
         watch: Watch,
         meter: MemoryMeter,
-        entered: Callable[[Phase], None],
+        entered: Callable[[Phase, str, float], None],
     ) -> None:
         self._job, self._log, self._view = job, log, view
         self._watch, self._meter, self._entered = watch, meter, entered
@@ -118,6 +127,12 @@ class CellRun:
         self._ignored = False
         self._phase = Phase.STARTING
         self._talk = _Talk("", shown=False)
+        self._debugger: JobDebugger | None = None
+
+    def stood_s(self) -> float:
+        """For how long the cell has stood still under its debugger; any thread may ask."""
+        debugger = self._debugger
+        return 0.0 if debugger is None else debugger.stops.stood_s(now=time.monotonic())
 
     def run(self, *, python: Path, environment: Mapping[str, str], token: str) -> CellEnd:
         """Start a kernel, run the cell, save its variables, end the kernel and all that it started.
@@ -155,8 +170,10 @@ class CellRun:
                 if job.parameters:
                     talk = self._request(kernel, job.parameters, shown=False)
                     reply = talk.reply
+                is_ready = job.debuggable and not self._ending and self._make_ready(kernel)
                 if not self._ending:
-                    reply = self._request(kernel, job.source, shown=True).reply
+                    with _door(job, is_ready=is_ready):
+                        reply = self._request(kernel, job.source, shown=True).reply
                 if job.outputs and not self._ending and self._went_well(reply):
                     self._enter(Phase.SAVING)
                     self._request(kernel, _SAVE, silent=True, shown=False)
@@ -219,6 +236,30 @@ class CellRun:
             return f"an input could not be opened: {answer.get('evalue')}"
         return f"the job could not be prepared: {answer.get('ename')}: {answer.get('evalue')}"
 
+    def _make_ready(self, kernel: Kernel) -> bool:
+        debugger = JobDebugger(kernel, hold_s=self._job.hold_s, receive=self._messages, take=self._take)
+        problem = debugger.make_ready(self._job.source)
+        if problem:
+            self._log.append(f"colab-magics: nobody can step into this job: {problem}\n".encode())
+            return False
+        self._debugger = debugger
+        return True
+
+    def _follow_debugger(self, kernel: Kernel) -> None:
+        """See whether the cell stopped or went on, and have one go on whose time is over."""
+        debugger = self._debugger
+        if debugger is None:
+            return
+        if self._ending is not None or debugger.stops.is_overdue(now=time.monotonic()):
+            debugger.let_go()
+        phase = _PHASES[debugger.stops.stand]
+        if phase is self._phase or self._phase not in _PHASES.values():
+            return
+        said = debugger.describe() if phase is Phase.HELD else ""
+        if said:
+            self._log.append(f"colab-magics: held at its failure\n{said}\n".encode("utf-8", "replace"))
+        self._enter(phase, said.splitlines()[-1] if said else "", debugger.stops.left_s(now=time.monotonic()))
+
     def _request(
         self,
         kernel: Kernel,
@@ -245,6 +286,7 @@ class CellRun:
                     break
             for channel, message in self._messages(kernel, timeout_s=0.5):
                 self._take(channel, message)
+            self._follow_debugger(kernel)
         return talk
 
     def _take(self, channel: str, message: Message) -> None:
@@ -255,9 +297,11 @@ class CellRun:
             talk.reply = message["content"]
         if channel != "iopub":
             return
+        if kind == "debug_event" and self._debugger is not None:
+            self._debugger.stops.event(message["content"], now=time.monotonic())
         if ours and kind == "status":
             talk.idle = talk.idle or message["content"]["execution_state"] == "idle"
-        if kind == "status" or (kind == "execute_input" and not ours):
+        if kind in ("status", "debug_event") or (kind == "execute_input" and not ours):
             return
         # What threads of the cell print while something else is asked of the kernel is for the log alone.
         if talk.shown and (ours or kind.startswith("comm_")):
@@ -315,13 +359,17 @@ class CellRun:
             return False
         return reply["status"] == "ok" or _read(self._job.guest_folder / guest.REPORT).get("leaving") == 0
 
-    def _enter(self, phase: Phase) -> None:
+    def _enter(self, phase: Phase, held: str = "", left_s: float = 0.0) -> None:
         self._phase = phase
-        self._entered(phase)
+        self._entered(phase, held, left_s)
 
 
 class _NoAnswer(Exception):
     """The kernel did not come up."""
+
+
+def _door(job: CellJob, *, is_ready: bool) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext() if job.door is None else open_door(replace(job.door, is_ready=is_ready))
 
 
 def _read_text(path: Path, limit: int) -> str:

@@ -64,7 +64,7 @@ class Watch:
     `deadline` is on `time.monotonic`; `is_stopped` says whether somebody asked for its end, and `alarm` rings
     when its answer changes; `tick` is called with the process and returns the seconds until it wants to be
     called again; `grace_s` is asked when the end begins. `stuck_s` bounds the wait for
-    what SIGKILL does not end.
+    what SIGKILL does not end. `stood_s` says for how long the deadline has stood still.
     """
 
     deadline: float
@@ -73,12 +73,13 @@ class Watch:
     tick: Callable[[Child], float]
     grace_s: Callable[[], float]
     stuck_s: float = STUCK_S
+    stood_s: Callable[[], float] = lambda: 0.0
 
     def ending(self) -> Ending | None:
         """Whether the process has to end now, and why."""
         if self.is_stopped():
             return Ending.STOPPED
-        return Ending.TIMED_OUT if time.monotonic() >= self.deadline else None
+        return Ending.TIMED_OUT if self.left_s() <= 0 else None
 
     def ending_of(self, code: int | None) -> Ending | None:
         """Why a process ended by itself: one that was killed while its end was asked for was stopped."""
@@ -90,7 +91,7 @@ class Watch:
             self.alarm.clear()
 
     def left_s(self) -> float:
-        return max(0.0, self.deadline - time.monotonic())
+        return max(0.0, self.deadline + self.stood_s() - time.monotonic())
 
 
 @dataclass(slots=True)

@@ -18,6 +18,9 @@ SILENT_S = 180.0
 WAITING = "waiting"
 """The state, in the table, of a job that no remote has yet."""
 
+STANDING = frozenset({"held", "paused"})
+"""What a worker says of a job that runs and stands still, under its debugger."""
+
 
 def job_rows(view: View, jobs: Sequence[Job] | None = None, *, label: str = "") -> tuple[JobRow, ...]:
     """A row for each job of a look, or for some of them; `label` says where they are kept."""
@@ -57,10 +60,11 @@ def job_row(job: Job, lives: Mapping[str, Live], *, is_waiting: bool, label: str
     state, summary = job.state, dict(job.state.summary)
     live = live_of(job, lives)
     elapsed = live.get("elapsed_s")
+    stands = live.get("phase") if live.get("phase") in STANDING else None
     return JobRow(
         job_id=job.job_id,
         name=job.name,
-        state=WAITING if is_waiting else state.state.value,
+        state=WAITING if is_waiting else str(stands or state.state.value),
         attempt=state.attempt,
         progress=_progress(live.get("progress")),
         duration_s=_number(elapsed if state.state is State.RUNNING else summary.get("duration_s")),
@@ -69,7 +73,7 @@ def job_row(job: Job, lives: Mapping[str, Live], *, is_waiting: bool, label: str
         worker=state.worker if state.state is not State.QUEUED else "",
         machine=str(summary.get("gpu") or ""),
         params=job.spec.params if job.spec else (),
-        reason=_reason(job),
+        reason=_reason(job) or str(live.get("held") or ""),
         queued_at_s=job.spec.queued_at if job.spec else None,
         store=label,
     )

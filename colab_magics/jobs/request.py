@@ -50,6 +50,8 @@ class Request:
     retries: int = DEFAULT_RETRIES
     env: tuple[tuple[str, str], ...] = ()
     allow_pickle: bool = False
+    debuggable: bool | None = None
+    hold_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Sent:
     requirements: str | None = None
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, *, option: str = "a timeout") -> float:
     """`90`, `90s`, `15m`, `2h` or `1d` in seconds.
 
     Raises:
@@ -72,7 +74,7 @@ def parse_duration(text: str) -> float:
     seconds = float(match[1]) * _UNIT_S[match[2]] if match else 0.0
     if not 0 < seconds <= MAX_TIMEOUT_S:
         raise SpecError(
-            f"a timeout is a number of seconds, or written like 90s, 15m or 2h, above 0 and at most 30 days; "
+            f"{option} is a number of seconds, or written like 90s, 15m or 2h, above 0 and at most 30 days; "
             f"found {text!r}"
         )
     return seconds
@@ -166,6 +168,8 @@ def job_specs(
                 allow_pickle=request.allow_pickle,
                 queued_at=queued_at,
                 batch=batch,
+                debuggable=request.debuggable,
+                hold_s=request.hold_s,
             )
         )
     return tuple(specs)

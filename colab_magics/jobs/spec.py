@@ -65,7 +65,8 @@ class JobSpec:
     `code` is the commit whose files the job runs in (40 hex digits), or None where the entry does not
     name one and the commit that introduced the entry counts. `timeout_s` is in seconds, `queued_at` is
     Unix seconds UTC. `retries` is how often the job may run again after its session died under it.
-    `retry_of` is the id of the job that a person had repeated as this one.
+    `retry_of` is the id of the job that a person had repeated as this one. `debuggable` is None where the
+    daemon decides; `hold_s` is how long the job may stand still, at its failure or under a debugger.
     """
 
     job_id: str
@@ -85,6 +86,8 @@ class JobSpec:
     queued_at: float | None = None
     batch: Batch | None = None
     retry_of: str | None = None
+    debuggable: bool | None = None
+    hold_s: float = 0.0
 
 
 def slug(text: str) -> str:
@@ -176,6 +179,8 @@ def parse_entry(entry: object, *, job_id: str | None = None) -> JobSpec:
         queued_at=_time(entry.get("queued_at")),
         batch=_batch(entry.get("batch")),
         retry_of=_retry_of(entry.get("retry_of")),
+        debuggable=_flag(entry, "debuggable") if "debuggable" in entry else None,
+        hold_s=_seconds(entry["hold"], key="hold") if entry.get("hold") else 0.0,
     )
 
 
@@ -199,8 +204,11 @@ def to_entry(spec: JobSpec) -> dict[str, Json]:
         "pickle": spec.allow_pickle,
         "batch": _told_batch(spec.batch),
         "retry_of": spec.retry_of,
+        "hold": spec.hold_s if spec.hold_s % 1 else int(spec.hold_s),
     }
     entry.update({key: value for key, value in optional.items() if value})
+    if spec.debuggable is not None:
+        entry["debuggable"] = spec.debuggable
     if spec.queued_at is not None:
         entry["queued_at"] = spec.queued_at
     if spec.retries != DEFAULT_RETRIES:
@@ -231,10 +239,10 @@ def _optional_path(entry: Mapping[str, object], key: str) -> str | None:
     return value
 
 
-def _seconds(value: object) -> float:
+def _seconds(value: object, *, key: str = "timeout") -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_TIMEOUT_S:
         raise SpecError(
-            f'"timeout" is a number of seconds above 0 and at most {MAX_TIMEOUT_S:.0f}; found {_show(value)}'
+            f'"{key}" is a number of seconds above 0 and at most {MAX_TIMEOUT_S:.0f}; found {_show(value)}'
         )
     return float(value)
 

@@ -1,0 +1,88 @@
+"""A cell that fails is held where it failed; one that runs can be stepped into. Real kernels, both sides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import harness
+import pytest
+from attempt_harness import Job, make_job
+
+from colab_magics.daemon import doors
+from colab_magics.daemon.assignment import Phase, Stop
+from colab_magics.jobs.state import Verb
+
+FAILS = """
+def layer(batch):
+    scale = batch - 43
+    return 1 / scale
+
+def train():
+    for batch in range(40, 50):
+        layer(batch)
+
+print("begun")
+train()
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def wait_for(job: Job, phase: Phase) -> None:
+    harness.wait_until(lambda: job.attempt.live().phase is phase, what=f"the phase {phase}")
+
+
+def test_a_cell_that_fails_is_held_for_its_time_and_fails_then(tmp_path: Path) -> None:
+    job = make_job(tmp_path, cell=FAILS, hold_s=3.0)
+    with job.running():
+        wait_for(job, Phase.HELD)
+        live = job.attempt.live()
+        assert live.held == "ZeroDivisionError: division by zero"
+        assert live.held_until is not None
+        assert "layer, line 4" in live.log_tail
+        [path] = doors.folder().glob("*.json")
+        door = doors.read_door(path)
+        assert door.is_ready
+        assert door.checkout == str(job.checkout)
+    assert job.outcome is not None
+    assert job.outcome.verb is Verb.FAIL
+    assert job.outcome.reason == "ZeroDivisionError: division by zero (line 4 of the cell)"
+    failure = job.outcome.record.failure
+    assert failure is not None
+    assert (failure.file, failure.line, failure.function) == ("<cell>", 4, "layer")
+    assert not list(doors.folder().glob("*.json"))
+
+
+def test_an_error_that_the_cell_catches_holds_nothing(tmp_path: Path) -> None:
+    cell = "try:\n    1 / 0\nexcept ZeroDivisionError:\n    print('caught')\n"
+    outcome = make_job(tmp_path, cell=cell, hold_s=600.0).run()
+    assert outcome.verb is Verb.SUCCEED
+
+
+def test_the_deadline_stands_still_as_long_as_it_is_held(tmp_path: Path) -> None:
+    job = make_job(tmp_path, cell=FAILS, hold_s=12.0, timeout_s=10)
+    outcome = job.run()
+    assert outcome.verb is Verb.FAIL
+    assert outcome.record.duration_s > 12
+
+
+def test_a_held_cell_ends_when_it_is_asked_to(tmp_path: Path) -> None:
+    job = make_job(tmp_path, cell=FAILS, hold_s=600.0)
+    with job.running():
+        wait_for(job, Phase.HELD)
+        job.attempt.stop(Stop.CANCEL)
+    assert job.outcome is not None
+    assert job.outcome.verb is Verb.CANCEL
+
+
+@pytest.mark.parametrize("hold_s", [0.0, 600.0])
+def test_the_result_is_the_same_as_without(tmp_path: Path, hold_s: float) -> None:
+    cell = "import numpy as np\nx = np.arange(4).sum()\nprint(x)\nx"
+    plain = make_job(tmp_path / "plain", cell=cell, debuggable=False)
+    ready = make_job(tmp_path / "ready", cell=cell, debuggable=True, hold_s=hold_s)
+    assert plain.run().verb is ready.run().verb is Verb.SUCCEED
+    assert plain.outputs == ready.outputs
+    assert plain.text() == ready.text()
