@@ -67,6 +67,8 @@ class ColabMagics(Magics):
             arguments = _parse(self, "colab_queue", line)
             if isinstance(arguments, Lines):
                 return arguments
+            # By its whole text a frontend's debugger finds the cell again.
+            arguments.magic = "" if cell is None else f"%%colab_queue {line}".rstrip()
             return commands.run_queue(self._at_desk(), arguments, cell)
 
     @no_var_expand

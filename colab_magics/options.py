@@ -116,13 +116,15 @@ SYNC = (
 TUNNEL = (
     Option(
         ("words",),
-        "a target to open, or a verb with what it needs: status, close [NAME]",
+        "a target to open, or a verb with what it needs: status, close [NAME], job ID",
         {"nargs": "*", "metavar": "TARGET", "default": []},
     ),
     _value("--name", "what to call the session, or which one is meant", "NAME"),
     _value("--project", "the folder here that is to be there as well", "DIR"),
     _value("--remote-root", "where the project is to be there; by default a folder of the session's", "DIR"),
     _flag("--yes", "do not ask"),
+    _flag("--pause", "with job: stop it wherever it is"),
+    _flag("--look", "with job: show its stacks once, and change nothing"),
 )
 
 
@@ -174,6 +176,7 @@ def read_request(arguments: argparse.Namespace) -> Request:
         retries=DEFAULT_RETRIES if arguments.retries is None else _count(arguments.retries),
         env=tuple(parse_env(text) for text in arguments.env),
         allow_pickle=arguments.pickle,
+        magic=getattr(arguments, "magic", ""),
         debuggable=arguments.debuggable,
         hold_s=0.0 if arguments.hold is None else parse_duration(arguments.hold, option="--hold"),
     )

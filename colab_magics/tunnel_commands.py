@@ -9,10 +9,13 @@ from typing import Any
 
 from colab_kernel import sessions
 from colab_magics.commands import Desk
+from colab_magics.display.handles import JobCard
 from colab_magics.display.hints import typed
+from colab_magics.display.live import Renderable
 from colab_magics.display.tunnels import TunnelCard, TunnelRow, TunnelTable
 from colab_magics.display.watching import Lines
 from colab_magics.errors import UsageError
+from colab_magics.tunnel import jobs
 from colab_magics.tunnel.plan import Plan
 from colab_magics.tunnel.session import (
     Session,
@@ -88,9 +91,26 @@ def _close(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Lines:
     return Lines((f"{reached.name} ({reached.target}) is closed.",))
 
 
+def _job(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Renderable:
+    if len(rest) != 1:
+        raise UsageError("job needs the id of a job that runs, or the beginning of one")
+    reached, runtime = the_session(arguments.name)
+    if arguments.look:
+        return Lines(tuple(jobs.look_at(runtime, rest[0]).splitlines()))
+    project = desk.project().work_tree or desk.folder
+    visit = jobs.open_job(reached, runtime, rest[0], project=project, pause=arguments.pause)
+    return JobCard(
+        name=visit.name,
+        job_id=visit.job_id,
+        state="running",
+        notes=(f"Its kernel is {visit.display_name!r}, in every kernel picker.",),
+        next_step="JupyterLab's debugger shows where it stands; cells are evaluated there.",
+    )
+
+
 def _no_more(words: list[str], *, after: str) -> None:
     if words:
         raise UsageError(f"{after} does not know what {words[0]!r} is for")
 
 
-VERBS: Mapping[str, Verb] = {"status": _status, "close": _close}
+VERBS: Mapping[str, Verb] = {"status": _status, "close": _close, "job": _job}

@@ -292,7 +292,7 @@ class Attempt:
             kernel_start_s=self._limits.kernel_start_s,
             debuggable=is_debuggable(spec),
             hold_s=spec.hold_s,
-            door=door_of(self._assignment, workspace, python=python),
+            door=door_of(self._assignment, workspace),
         )
         self._cell = CellRun(
             job, log=self._log, view=self._view, watch=watch, meter=meter, entered=self._enter

@@ -48,7 +48,7 @@ _SAVE = "__import__('IPython').get_ipython().colab_guest.save()"
 class CellJob:
     """A cell to be run. `parameters` is the source of the cell before it, empty for none; `inputs` are
     (name, kind, file); `outputs` the variables to be saved into `guest_folder`. `door` is what is told beside
-    it while it runs; its `is_ready` is filled in here."""
+    it while it runs; its `capabilities` are filled in here."""
 
     source: str
     parameters: str
@@ -170,9 +170,10 @@ class CellRun:
                 if job.parameters:
                     talk = self._request(kernel, job.parameters, shown=False)
                     reply = talk.reply
-                is_ready = job.debuggable and not self._ending and self._make_ready(kernel)
+                if job.debuggable and not self._ending:
+                    self._make_ready(kernel)
                 if not self._ending:
-                    with _door(job, is_ready=is_ready):
+                    with self._door():
                         reply = self._request(kernel, job.source, shown=True).reply
                 if job.outputs and not self._ending and self._went_well(reply):
                     self._enter(Phase.SAVING)
@@ -236,14 +237,20 @@ class CellRun:
             return f"an input could not be opened: {answer.get('evalue')}"
         return f"the job could not be prepared: {answer.get('ename')}: {answer.get('evalue')}"
 
-    def _make_ready(self, kernel: Kernel) -> bool:
+    def _door(self) -> contextlib.AbstractContextManager[None]:
+        door = self._job.door
+        if door is None:
+            return contextlib.nullcontext()
+        debugger = self._debugger
+        return open_door(replace(door, capabilities=None if debugger is None else debugger.capabilities))
+
+    def _make_ready(self, kernel: Kernel) -> None:
         debugger = JobDebugger(kernel, hold_s=self._job.hold_s, receive=self._messages, take=self._take)
         problem = debugger.make_ready(self._job.source)
         if problem:
             self._log.append(f"colab-magics: nobody can step into this job: {problem}\n".encode())
-            return False
+            return
         self._debugger = debugger
-        return True
 
     def _follow_debugger(self, kernel: Kernel) -> None:
         """See whether the cell stopped or went on, and have one go on whose time is over."""
@@ -366,10 +373,6 @@ class CellRun:
 
 class _NoAnswer(Exception):
     """The kernel did not come up."""
-
-
-def _door(job: CellJob, *, is_ready: bool) -> contextlib.AbstractContextManager[None]:
-    return contextlib.nullcontext() if job.door is None else open_door(replace(job.door, is_ready=is_ready))
 
 
 def _read_text(path: Path, limit: int) -> str:

@@ -54,6 +54,8 @@ class JobDebugger:
         take: Take,
     ) -> None:
         self.stops = Stops(hold_s=hold_s)
+        self.capabilities: Mapping[str, Any] = {}
+        """What the debugger can do, once it is ready: the body of its reply to `initialize`."""
         self._kernel = kernel
         self._holds = hold_s > 0
         self._receive = receive
@@ -82,6 +84,8 @@ class JobDebugger:
             reply = self.ask(command, arguments)
             if reply is None or not reply.get("success", False):
                 return f"its kernel's debugger did not come up ({command})"
+            if command == "initialize":
+                self.capabilities = reply.get("body") or {}
         return ""
 
     def ask(self, command: str, arguments: Mapping[str, Any]) -> Mapping[str, Any] | None:

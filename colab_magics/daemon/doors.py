@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from colab_magics.daemon import guest
 from colab_magics.daemon.assignment import Assignment
 from colab_magics.daemon.kernel import CONNECTION
 from colab_magics.daemon.workspace import Workspace
 
-LOOK = "look"
-"""The name of the socket where a cell's stacks are told, in the guest's folder."""
+VISITS = "visits.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +31,10 @@ class Door:
         connection: its kernel's connection file.
         checkout: its working folder, where the project's code is.
         look: the socket where its stacks are told.
-        cell: its source, as it runs.
-        is_ready: whether a debugger can stop it; if not, one can only look.
+        cell: its source, as it runs; magic: the line that stood above it in the notebook, or empty.
+        capabilities: what its debugger said of itself; None if nobody can step into it.
+        visits: the file where it is written what visitors did.
+        python: an interpreter that has this package.
         pid: the daemon's.
     """
 
@@ -42,7 +46,9 @@ class Door:
     checkout: str
     look: str
     cell: str
-    is_ready: bool
+    magic: str
+    capabilities: Mapping[str, Any] | None
+    visits: str
     python: str
     pid: int
 
@@ -53,7 +59,7 @@ def folder() -> Path:
     return Path(base) / "colab-magics" / "jobs"
 
 
-def door_of(job: Assignment, workspace: Workspace, *, python: Path) -> Door:
+def door_of(job: Assignment, workspace: Workspace) -> Door:
     """The door of an attempt that is about to run."""
     return Door(
         job_id=job.spec.job_id,
@@ -62,10 +68,12 @@ def door_of(job: Assignment, workspace: Workspace, *, python: Path) -> Door:
         worker=job.worker,
         connection=str(workspace.kernel / CONNECTION),
         checkout=str(job.checkout),
-        look=str(workspace.guest / LOOK),
+        look=str(workspace.guest / guest.LOOK),
         cell=job.cell_source or "",
-        is_ready=False,
-        python=str(python),
+        magic=job.spec.magic,
+        capabilities=None,
+        visits=str(workspace.guest / VISITS),
+        python=sys.executable,
         pid=os.getpid(),
     )
 
@@ -90,8 +98,8 @@ def open_door(door: Door) -> Iterator[None]:
 
 def read_door(path: Path) -> Door:
     """Read one. OSError, ValueError: it is gone, or is none."""
-    told: Mapping[str, object] = json.loads(path.read_text())
+    told: Mapping[str, Any] = json.loads(path.read_text())
     try:
-        return Door(**{name: told[name] for name in Door.__slots__})  # type: ignore[arg-type]
+        return Door(**{name: told[name] for name in Door.__slots__})
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is no door of this release") from error

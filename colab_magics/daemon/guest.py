@@ -22,6 +22,7 @@ SETTINGS = "settings.json"
 REPORT = "report.json"
 CRASH = "crash.txt"
 SAVED = "saved.json"
+LOOK = "look"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _FLUSH_S = 0.05
 _THREAD_S = 1.0
@@ -57,6 +58,7 @@ class Guest:
         self._copy_to_log()
         self._leave_quickly()
         self._watch_for_crashes()
+        self._can_be_looked_at()
         for name, kind, path in self._settings["inputs"]:
             shell.user_ns[name] = _load(name, kind, Path(path), self._settings["allow_pickle"])
 
@@ -146,6 +148,11 @@ class Guest:
 
         self._crash_file = (self._folder / CRASH).open("w")
         faulthandler.enable(file=self._crash_file)
+
+    def _can_be_looked_at(self) -> None:
+        from colab_magics.daemon import guest_look
+
+        guest_look.begin(self._folder / LOOK)
 
     def _describe(self, error: BaseException) -> dict[str, Any]:
         memory_error = _memory_error(error)

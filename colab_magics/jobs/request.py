@@ -52,6 +52,7 @@ class Request:
     allow_pickle: bool = False
     debuggable: bool | None = None
     hold_s: float = 0.0
+    magic: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,7 @@ def job_specs(
                 batch=batch,
                 debuggable=request.debuggable,
                 hold_s=request.hold_s,
+                magic=request.magic,
             )
         )
     return tuple(specs)

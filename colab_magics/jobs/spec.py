@@ -66,7 +66,8 @@ class JobSpec:
     name one and the commit that introduced the entry counts. `timeout_s` is in seconds, `queued_at` is
     Unix seconds UTC. `retries` is how often the job may run again after its session died under it.
     `retry_of` is the id of the job that a person had repeated as this one. `debuggable` is None where the
-    daemon decides; `hold_s` is how long the job may stand still, at its failure or under a debugger.
+    daemon decides; `hold_s` is how long the job may stand still, at its failure or under a debugger. `magic`
+    is the line above the cell in the notebook, by which a frontend's debugger finds the cell again.
     """
 
     job_id: str
@@ -88,6 +89,7 @@ class JobSpec:
     retry_of: str | None = None
     debuggable: bool | None = None
     hold_s: float = 0.0
+    magic: str = ""
 
 
 def slug(text: str) -> str:
@@ -180,6 +182,7 @@ def parse_entry(entry: object, *, job_id: str | None = None) -> JobSpec:
         batch=_batch(entry.get("batch")),
         retry_of=_retry_of(entry.get("retry_of")),
         debuggable=_flag(entry, "debuggable") if "debuggable" in entry else None,
+        magic=str(entry.get("magic") or ""),
         hold_s=_seconds(entry["hold"], key="hold") if entry.get("hold") else 0.0,
     )
 
@@ -204,6 +207,7 @@ def to_entry(spec: JobSpec) -> dict[str, Json]:
         "pickle": spec.allow_pickle,
         "batch": _told_batch(spec.batch),
         "retry_of": spec.retry_of,
+        "magic": spec.magic,
         "hold": spec.hold_s if spec.hold_s % 1 else int(spec.hold_s),
     }
     entry.update({key: value for key, value in optional.items() if value})

@@ -380,7 +380,7 @@ def _write_kernelspec(folder: Path) -> Path:
         "argv": argv,
         "display_name": "Python %d.%d" % sys.version_info[:2],
         "language": "python",
-        "env": {"PYDEVD_IPYTHON_COMPATIBLE_DEBUGGING": "1"},
+        "env": {"PYDEVD_IPYTHON_COMPATIBLE_DEBUGGING": "1", "COLAB_SERVER_KERNELS": str(folder)},
         "metadata": {"debugger": True},
     }
     (spec / "kernel.json").write_text(json.dumps(kernel))

@@ -82,7 +82,7 @@ class MessageMaker:
 
     def reply(self, request: Message, content: JsonObject, *, now: float) -> Message:
         """The answer to a frontend's request, for the channel on which it came."""
-        return self._child(request, reply_type(request.msg_type), content, channel=request.channel, now=now)
+        return self.child(request, reply_type(request.msg_type), content, channel=request.channel, now=now)
 
     def error_reply(self, request: Message, sentence: str, *, now: float) -> Message:
         """The answer to a request that cannot be met; the same error in whatever form its type has one."""
@@ -98,28 +98,29 @@ class MessageMaker:
         """The `error` on iopub that a frontend shows under the cell."""
         content = error_content(sentence)
         del content["status"]
-        return self._child(request, "error", content, channel=Channel.IOPUB, now=now)
+        return self.child(request, "error", content, channel=Channel.IOPUB, now=now)
 
     def status(self, parent: Message, state: str, *, now: float) -> Message:
         """`busy` or `idle` on iopub, as if the kernel had begun or ended work on `parent`."""
-        return self._child(parent, "status", {"execution_state": state}, channel=Channel.IOPUB, now=now)
+        return self.child(parent, "status", {"execution_state": state}, channel=Channel.IOPUB, now=now)
 
     def notice(self, parent: Message | None, sentence: str, *, now: float) -> Message:
         """A line on stderr, under the cell that runs if there is one."""
         content: JsonObject = {"name": "stderr", "text": f"[colab_kernel] {sentence}\n"}
-        return self._child(parent, "stream", content, channel=Channel.IOPUB, now=now)
+        return self.child(parent, "stream", content, channel=Channel.IOPUB, now=now)
 
     def debug_event(self, content: JsonObject, *, now: float) -> Message:
         """A debugger's event that the remote side sent and that never arrived."""
-        return self._child(None, "debug_event", content, channel=Channel.IOPUB, now=now)
+        return self.child(None, "debug_event", content, channel=Channel.IOPUB, now=now)
 
     def shutdown_broadcast(self, request: Message, content: JsonObject, *, now: float) -> Message:
         """`shutdown_reply` on iopub, which tells the other clients."""
-        return self._child(request, "shutdown_reply", content, channel=Channel.IOPUB, now=now)
+        return self.child(request, "shutdown_reply", content, channel=Channel.IOPUB, now=now)
 
-    def _child(
+    def child(
         self, parent: Message | None, msg_type: str, content: JsonObject, *, channel: Channel, now: float
     ) -> Message:
+        """Any message that `parent` caused; None: nothing did."""
         return Message(
             channel=channel,
             header=dump(self._header(msg_type, now)),

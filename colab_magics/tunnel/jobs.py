@@ -1,0 +1,82 @@
+"""Jobs that run on a session's machine: one of them as a kernel to pick, or a look at it in passing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from colab_kernel import install, sessions
+from colab_kernel.errors import KernelError
+from colab_kernel.runtime import Runtime
+from colab_magics.errors import TunnelError, UsageError
+from colab_magics.tunnel import book
+from colab_magics.tunnel.hand import Hand
+from colab_magics.tunnel.plan import Reached
+
+LOOK_S = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """A job that can be stepped into: the kernel to pick."""
+
+    job_id: str
+    name: str
+    kernel_name: str
+    display_name: str
+
+
+def open_job(reached: Reached, runtime: Runtime, job: str, *, project: Path, pause: bool) -> Visit:
+    """Make a job that runs there a kernel in every kernel picker.
+
+    Args:
+        reached, runtime: the session with the job's machine.
+        job: its id, or the beginning of one.
+        project: the folder here that its code came from: the two are the same files to the debugger.
+        pause: whether to stop it wherever it is.
+
+    Raises:
+        UsageError: no such job runs there, or nobody can step into it.
+        TunnelError: the machine does not answer.
+    """
+    with Hand.open(runtime) as hand:
+        found = _find(hand, job)
+        if not found["is_ready"]:
+            raise UsageError(
+                f"nobody can step into {found['job_id']}: it was queued without --debuggable or --hold; "
+                "--look shows where it is"
+            )
+        folders = [[f"{project}/", f"{found['checkout']}/"]]
+        asked = {key: found[key] for key in ("job_id", "name", "door", "python")}
+        kernel = hand.ask("open_job", folders=folders, pause=pause, **asked).content["kernel_name"]
+    job_id, display_name = found["job_id"], f"Colab job — {found['name']}"
+    name = f"job-{job_id}"[:64]
+    try:
+        sessions.save_runtime(replace(runtime, name=name, kernel_name=kernel), make_current=False)
+        install.install(f"colab-{name}", display_name=display_name, runtime_name=name)
+    except KernelError as error:
+        raise TunnelError(str(error)) from error
+    book.remember(Reached(name=name, target=f"job {job_id} at {reached.name}", kind="job"))
+    return Visit(job_id=job_id, name=found["name"], kernel_name=f"colab-{name}", display_name=display_name)
+
+
+def look_at(runtime: Runtime, job: str) -> str:
+    """The stacks of a job, the innermost frames with their variables. Raises as `open_job`."""
+    with Hand.open(runtime) as hand:
+        found = _find(hand, job)
+        answer = hand.ask("look", look=found["look"], patience_s=LOOK_S, timeout_s=2 * LOOK_S)
+        return str(answer.content["text"])
+
+
+def _find(hand: Hand, job: str) -> Mapping[str, Any]:
+    hand.load("jobs")
+    known = hand.ask("jobs").content["jobs"]
+    found = [each for each in known if each["job_id"].startswith(job) or each["name"] == job]
+    if len(found) != 1:
+        listed = ", ".join(each["job_id"] for each in known) or "none"
+        several = f"{job!r} means several jobs" if found else f"no job {job!r} runs there"
+        raise UsageError(f"{several}; cells that run there: {listed}")
+    only: Mapping[str, Any] = found[0]
+    return only

@@ -1,0 +1,1 @@
+"""A visitor at a running job: a kernel for frontends, in front of the job's own, which it leaves in peace."""

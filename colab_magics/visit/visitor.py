@@ -1,0 +1,340 @@
+"""What a visitor's frontends ask, and what the job's kernel says: who is answered what. No I/O.
+
+Whatever only looks goes to the job's debugger. What would end the session that the daemon has begun
+(`attach`, `disconnect`, a restart) is met here: letting go lets the job run on. A cell that is run is
+evaluated in the frame that is stopped, as a debug console would; while the job runs it is refused.
+
+Source: https://microsoft.github.io/debug-adapter-protocol/specification;
+https://jupyter-client.readthedocs.io/en/stable/messaging.html#debug-request
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from colab_kernel.made_messages import WITHOUT_KERNEL, MessageMaker
+from colab_kernel.messages import Channel, JsonObject, Message
+from colab_magics.visit.places import Place, homeward, outward
+
+Identities = tuple[bytes, ...]
+Then = Callable[[Mapping[str, Any]], None]
+
+LOOKS = frozenset(
+    {"debugInfo", "threads", "stackTrace", "scopes", "variables", "source", "exceptionInfo", "modules"}
+    | {"inspectVariables", "richInspectVariables", "completions"}
+)
+"""Commands that change nothing: all that the second visitor may ask."""
+
+_EMPTY: Mapping[str, JsonObject] = {
+    "comm_info_request": {"status": "ok", "comms": {}},
+    "history_request": {"status": "ok", "history": []},
+    "is_complete_request": {"status": "unknown"},
+    "inspect_request": {"status": "ok", "found": False, "data": {}, "metadata": {}},
+}
+_GOES_ON = "the job runs: set a breakpoint, or pause it, and cells are evaluated where it stands"
+_LOOKS_ON = "somebody else steps through this job: you look on"
+_NO_INTERRUPT = "a job is not interrupted from here: `%colab_queue cancel` ends it, the debugger pauses it"
+
+
+@dataclass(slots=True)
+class Due:
+    """What is to be sent: to frontends (with whom), and to the job's kernel on control."""
+
+    to_frontend: list[tuple[Message, Identities]] = field(default_factory=list)
+    to_job: list[Message] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Something that a visitor did that may have changed the job."""
+
+    who: str
+    what: str
+
+
+class Visitor:
+    """One visitor's kernel.
+
+    Args:
+        session: of the messages made here, unique to this process.
+        capabilities: what the job's debugger said of itself when the daemon began its session.
+        places: the same files here and there.
+        leads: whether this visitor may change things; the second one may not.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: str,
+        capabilities: Mapping[str, Any],
+        places: Sequence[Place] = (),
+        leads: bool = True,
+        name: str = "",
+    ) -> None:
+        self.leads = leads
+        self.is_over = False
+        self.visits: list[Visit] = []
+        self._make = MessageMaker(session)
+        self._capabilities = dict(capabilities)
+        self._places = list(places)
+        self._name = name
+        self._due = Due()
+        self._waiting: dict[str, tuple[str, Then]] = {}
+        self._stopped: int | None = None
+        self._is_held = False
+        self._main: int | None = None
+        self._breakpoints: set[str] = set()
+        self._seq = 0
+        self._count = 0
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the job stands still."""
+        return self._stopped is not None
+
+    def add_place(self, place: Place) -> None:
+        """One more file that is here and there."""
+        self._places.append(place)
+
+    def take_due(self) -> Due:
+        """What is to be sent now."""
+        due, self._due = self._due, Due()
+        return due
+
+    # --- from the job --------------------------------------------------------------------------------------
+
+    def receive_job(self, message: Message, *, now: float) -> None:
+        """A reply on control, or anything on iopub."""
+        if message.msg_type == "debug_event" and message.channel is Channel.IOPUB:
+            self._event(dict(message.parsed_content), now=now)
+        elif message.msg_type == "debug_reply":
+            asked = self._waiting.pop(message.parent_msg_id or "", None)
+            if asked is not None:
+                command, then = asked
+                reply: dict[str, Any] = dict(message.parsed_content)
+                body = reply.get("body")
+                if isinstance(body, Mapping):
+                    reply["body"] = homeward(command, body, self._places)
+                    self._name_main_thread(reply["body"])
+                then(reply)
+
+    def _name_main_thread(self, body: dict[str, Any]) -> None:
+        """All threads stop with the cell's; a frontend takes the first of them for the one that did."""
+        if self._main is not None and self._main in (body.get("stoppedThreads") or []):
+            body["stoppedThreads"] = [self._main]
+
+    def _event(self, event: dict[str, Any], *, now: float) -> None:
+        body = event.get("body")
+        body = body if isinstance(body, Mapping) else {}
+        if event.get("event") == "stopped" and isinstance(body.get("threadId"), int):
+            self._stopped, self._is_held = body["threadId"], body.get("reason") == "exception"
+        elif event.get("event") in ("continued", "terminated"):
+            self._stopped = None
+        self._publish(self._make.debug_event(event, now=now))
+
+    # --- from the frontends --------------------------------------------------------------------------------
+
+    def receive_frontend(self, message: Message, *, identities: Identities, now: float) -> None:
+        """A request on shell or control."""
+        ask = _Ask(message, identities, now)
+        self._publish(self._make.status(message, "busy", now=now))
+        match message.msg_type:
+            case "kernel_info_request":
+                features = {"supported_features": ["debugger"], "debugger": True}
+                banner = f"A job that runs: {self._name}. What is run here is evaluated where it stands."
+                self._answer(ask, {**WITHOUT_KERNEL, **features, "banner": banner})
+            case "debug_request":
+                self._debug(ask)
+            case "execute_request":
+                self._execute(ask)
+            case "shutdown_request":
+                restart = message.parsed_content.get("restart") is True
+                self.let_go(now=now)
+                self._answer(ask, {"status": "ok", "restart": restart})
+                self.is_over = True
+            case "interrupt_request":
+                self._fail(ask, _NO_INTERRUPT)
+            case "complete_request":
+                at = message.parsed_content.get("cursor_pos")
+                empty = {"matches": [], "cursor_start": at, "cursor_end": at, "metadata": {}}
+                self._answer(ask, {"status": "ok", **empty})
+            case kind if kind in _EMPTY:
+                self._answer(ask, _EMPTY[kind])
+            case kind if kind.endswith("_request"):
+                self._fail(ask, f"a job has no {kind}")
+            case _:
+                self._idle(ask)
+
+    def _debug(self, ask: _Ask) -> None:
+        content = dict(ask.message.parsed_content)
+        command, arguments = str(content.get("command")), content.get("arguments")
+        arguments = dict(arguments) if isinstance(arguments, Mapping) else {}
+        match command:
+            case "initialize":
+                self._reply(ask, content, body=self._capabilities)
+            case "attach":
+                self._reply(ask, content)
+                self._publish(self._make.debug_event(self._made_event("initialized"), now=ask.now))
+            case "configurationDone" | "setExceptionBreakpoints":
+                self._reply(ask, content)
+            case "disconnect" | "terminate":
+                self.let_go(now=ask.now)
+                self._reply(ask, content)
+            case _ if not self.leads and command not in LOOKS | {"dumpCell"}:
+                self._reply(ask, content, problem=_LOOKS_ON)
+            case _:
+                self._forward(ask, content, command, arguments)
+
+    def _forward(self, ask: _Ask, content: dict[str, Any], command: str, arguments: dict[str, Any]) -> None:
+        if command == "setBreakpoints":
+            self._breakpoints.add(str(_path(outward(command, arguments, self._places))))
+        if command in ("evaluate", "setVariable", "setExpression", "copyToGlobals"):
+            self._note(ask, arguments)
+
+        def then(reply: Mapping[str, Any]) -> None:
+            self._answer(ask, {**reply, "seq": content.get("seq", 0), "request_seq": content.get("seq", 0)})
+
+        self._ask_job(command, outward(command, arguments, self._places), then, now=ask.now)
+
+    def _execute(self, ask: _Ask) -> None:
+        content = ask.message.parsed_content
+        code = str(content.get("code") or "")
+        ok = {"status": "ok", "execution_count": self._count, "payload": [], "user_expressions": {}}
+        if content.get("silent") or not code.strip():
+            self._answer(ask, ok)  # what frontends and proxies set up for themselves: not in a job
+        elif not self.is_stopped:
+            self._fail(ask, _GOES_ON)
+        elif not self.leads:
+            self._fail(ask, _LOOKS_ON)
+        else:
+            self._note(ask, {"expression": code})
+            self._evaluate(ask, code)
+
+    def _evaluate(self, ask: _Ask, code: str) -> None:
+        """Evaluate in the innermost frame of what is stopped."""
+
+        def in_frame(reply: Mapping[str, Any]) -> None:
+            frames = (reply.get("body") or {}).get("stackFrames") or []
+            if not frames:
+                self._fail(ask, _GOES_ON)
+                return
+            arguments = {"expression": code, "frameId": frames[0]["id"], "context": "repl"}
+            self._ask_job("evaluate", arguments, show, now=ask.now)
+
+        def show(reply: Mapping[str, Any]) -> None:
+            if not reply.get("success"):
+                self._fail(ask, str(reply.get("message") or "it could not be evaluated"))
+                return
+            self._count += 1
+            text = str((reply.get("body") or {}).get("result") or "")
+            if text and text != "None":
+                shown = {"data": {"text/plain": text}, "metadata": {}, "execution_count": self._count}
+                self._publish(self._made(ask, "execute_result", shown))
+            done = {"status": "ok", "execution_count": self._count, "payload": [], "user_expressions": {}}
+            self._answer(ask, done)
+
+        where = {"threadId": self._stopped, "startFrame": 0, "levels": 1}
+        self._ask_job("stackTrace", where, in_frame, now=ask.now)
+
+    def let_go(self, *, now: float) -> None:
+        """Take the visitor's breakpoints away and have the job run on."""
+        if not self.leads:
+            return
+        for path in self._breakpoints:
+            arguments = {"source": {"path": path}, "breakpoints": []}
+            self._ask_job("setBreakpoints", arguments, lambda reply: None, now=now)
+        self._breakpoints.clear()
+        if self._stopped is not None:
+            self._ask_job("continue", {"threadId": self._stopped}, lambda reply: None, now=now)
+            self._stopped = None
+
+    def begin(self, *, pause: bool, now: float) -> None:
+        """Ask how the job stands; with `pause`, stop its cell wherever it is."""
+
+        def know(reply: Mapping[str, Any]) -> None:
+            threads = (reply.get("body") or {}).get("threads") or []
+            self._main = next((each["id"] for each in threads if each.get("name") == "MainThread"), None)
+            if pause and self._main is not None and self._stopped is None:
+                self._ask_job("pause", {"threadId": self._main}, lambda answer: None, now=now)
+
+        self._ask_job("debugInfo", {}, self._catch_up, now=now)
+        self._ask_job("threads", {}, know, now=now)
+
+    def _catch_up(self, reply: Mapping[str, Any]) -> None:
+        stopped = (reply.get("body") or {}).get("stoppedThreads") or []
+        if stopped and self._stopped is None:
+            # Nobody tells why; a visitor that goes without a word must not end what is held.
+            self._stopped, self._is_held = stopped[0], True
+
+    def leave(self, *, now: float) -> None:
+        """The visitor is gone without a word: the job runs on, unless it is held for whoever comes next."""
+        if not self._is_held:
+            self.let_go(now=now)
+
+    # --- making messages -----------------------------------------------------------------------------------
+
+    def ask_job(self, command: str, arguments: Mapping[str, Any], then: Then, *, now: float) -> None:
+        """A question of this process's own to the job's debugger."""
+        self._ask_job(command, arguments, then, now=now)
+
+    def _ask_job(self, command: str, arguments: Mapping[str, Any], then: Then, *, now: float) -> None:
+        self._seq += 1
+        content: Any = {"type": "request", "seq": self._seq, "command": command, "arguments": dict(arguments)}
+        message = self._make.request("debug_request", content, channel=Channel.CONTROL, now=now)
+        self._waiting[message.msg_id] = (command, then)
+        self._due.to_job.append(message)
+
+    def _reply(
+        self,
+        ask: _Ask,
+        content: Mapping[str, Any],
+        *,
+        body: Mapping[str, Any] | None = None,
+        problem: str = "",
+    ) -> None:
+        seq = content.get("seq", 0)
+        told = {"type": "response", "seq": seq, "request_seq": seq, "command": content.get("command")}
+        more = {"message": problem} if problem else {"body": dict(body or {})}
+        self._answer(ask, {**told, "success": not problem, **more})
+
+    def _answer(self, ask: _Ask, content: Mapping[str, Any]) -> None:
+        made: Any = dict(content)
+        self._due.to_frontend.append((self._make.reply(ask.message, made, now=ask.now), ask.identities))
+        self._idle(ask)
+
+    def _fail(self, ask: _Ask, sentence: str) -> None:
+        if ask.message.msg_type == "execute_request":
+            self._publish(self._make.error(ask.message, sentence, now=ask.now))
+        reply = self._make.error_reply(ask.message, sentence, now=ask.now)
+        self._due.to_frontend.append((reply, ask.identities))
+        self._idle(ask)
+
+    def _idle(self, ask: _Ask) -> None:
+        self._publish(self._make.status(ask.message, "idle", now=ask.now))
+
+    def _publish(self, message: Message) -> None:
+        self._due.to_frontend.append((message, ()))
+
+    def _made(self, ask: _Ask, msg_type: str, content: Any) -> Message:
+        return self._make.child(ask.message, msg_type, content, channel=Channel.IOPUB, now=ask.now)
+
+    def _made_event(self, name: str) -> JsonObject:
+        return {"type": "event", "seq": 0, "event": name}
+
+    def _note(self, ask: _Ask, arguments: Mapping[str, Any]) -> None:
+        who = str(ask.message.parsed_header.get("username") or "somebody")
+        self.visits.append(Visit(who, str(arguments.get("expression") or arguments.get("name") or "")))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    message: Message
+    identities: Identities
+    now: float
+
+
+def _path(arguments: Mapping[str, Any]) -> str:
+    source = arguments.get("source")
+    return str(source.get("path") or "") if isinstance(source, Mapping) else ""
