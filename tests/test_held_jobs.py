@@ -45,7 +45,7 @@ def test_a_cell_that_fails_is_held_for_its_time_and_fails_then(tmp_path: Path) -
         assert "layer, line 4" in live.log_tail
         [path] = doors.folder().glob("*.json")
         door = doors.read_door(path)
-        assert door.is_ready
+        assert door.capabilities
         assert door.checkout == str(job.checkout)
     assert job.outcome is not None
     assert job.outcome.verb is Verb.FAIL

@@ -46,16 +46,24 @@ def door_path() -> Path:
 
 
 @contextlib.contextmanager
-def visitor(folder: Path, *more: str, name: str = "visit") -> Iterator[Frontend]:
-    """A frontend at a visitor's kernel."""
+def visitor_process(
+    folder: Path, *more: str, name: str = "visit"
+) -> Iterator[tuple[subprocess.Popen[bytes], Frontend]]:
+    """A visitor's kernel, and a frontend that is not connected yet."""
     path, _ = write_connection_file(str(folder / f"{name}.json"))
     command = [sys.executable, "-m", "colab_magics.visit", "-f", path, "--door", str(door_path()), *more]
     with subprocess.Popen(command, env=os.environ) as process:
         try:
-            with Frontend(json.loads(Path(path).read_text())) as frontend:
-                yield frontend
+            yield process, Frontend(json.loads(Path(path).read_text()))
         finally:
             process.terminate()
+
+
+@contextlib.contextmanager
+def visitor(folder: Path, *more: str, name: str = "visit") -> Iterator[Frontend]:
+    """A frontend at a visitor's kernel, which answers it to the end."""
+    with visitor_process(folder, *more, name=name) as (_, frontend), frontend:
+        yield frontend
 
 
 def test_a_breakpoint_holds_in_a_cell_that_runs(tmp_path: Path) -> None:
@@ -95,3 +103,99 @@ def test_a_held_cell_shows_its_failing_frame_and_fails_when_it_is_let_go(tmp_pat
             debugger.body("continue", threadId=thread)
     assert job.outcome is not None
     assert job.outcome.verb is Verb.FAIL
+
+
+def test_a_cell_is_paused_wherever_it_is(tmp_path: Path) -> None:
+    mark = tmp_path / "enough"
+    job = make_job(tmp_path, cell=WORKS.format(mark=str(mark)), debuggable=True)
+    with job.running():
+        wait_for(job, Phase.RUNNING)
+        with visitor(tmp_path, "--pause") as frontend:
+            wait_for(job, Phase.PAUSED)
+            debugger = Debugger(frontend)
+            [thread] = debugger.body("debugInfo")["stoppedThreads"]
+            assert debugger.frames(thread)
+        # A visitor that is ended lets go.
+        wait_for(job, Phase.RUNNING)
+        mark.touch()
+    assert job.outcome is not None
+    assert job.outcome.verb is Verb.SUCCEED
+
+
+def test_what_runs_while_the_job_runs_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    mark = tmp_path / "enough"
+    job = make_job(tmp_path, cell=WORKS.format(mark=str(mark)), debuggable=True)
+    with job.running(), visitor(tmp_path) as frontend:
+        done = frontend.done(frontend.execute("n = 0"))
+        assert done.reply["status"] == "error"
+        assert done.reply["evalue"].startswith("the job runs: set a breakpoint, or pause it")
+        mark.touch()
+
+
+def test_the_second_visitor_looks_on(tmp_path: Path) -> None:
+    job = make_job(tmp_path, cell=FAILS, hold_s=600.0)
+    with job.running():
+        wait_for(job, Phase.HELD)
+        with visitor(tmp_path) as first:
+            first.run("")
+            with visitor(tmp_path, name="second") as second:
+                debugger = Debugger(second)
+                [thread] = debugger.body("debugInfo")["stoppedThreads"]
+                [frame, *_] = debugger.frames(thread)
+                assert debugger.locals(frame)["value"] == "0"
+                refused = debugger.answer(debugger.ask("continue", {"threadId": thread}))
+                assert not refused["success"]
+                assert "you look on" in refused["message"]
+                second.done(second.execute("value"))
+            assert job.attempt.live().phase is Phase.HELD
+            Debugger(first).body("continue", threadId=thread)
+
+
+def test_the_notebook_s_cell_is_found_by_its_content(tmp_path: Path) -> None:
+    """It begins with the magic's line, so its lines are the job's, moved down by one."""
+    job = make_job(tmp_path, cell=FAILS, hold_s=600.0, magic="%%colab_queue --hold 10m")
+    with job.running():
+        wait_for(job, Phase.HELD)
+        with visitor(tmp_path) as frontend:
+            debugger = Debugger(frontend)
+            shown = debugger.body("dumpCell", code=f"%%colab_queue --hold 10m\n{FAILS}")["sourcePath"]
+            [thread] = debugger.body("debugInfo")["stoppedThreads"]
+            [frame, *_] = debugger.frames(thread)
+            assert (frame["source"]["path"], frame["line"]) == (shown, 4)
+            debugger.body("continue", threadId=thread)
+
+
+def test_what_a_visitor_evaluated_is_in_the_record(tmp_path: Path) -> None:
+    job = make_job(tmp_path, cell=FAILS, hold_s=600.0)
+    with job.running():
+        wait_for(job, Phase.HELD)
+        with visitor(tmp_path) as frontend:
+            frontend.run("value + 1")
+            debugger = Debugger(frontend)
+            [thread] = debugger.body("debugInfo")["stoppedThreads"]
+            debugger.body("continue", threadId=thread)
+    assert job.outcome is not None
+    assert any("evaluated `value + 1`" in note for note in job.outcome.record.notes)
+
+
+def test_a_visitor_that_is_killed_lets_the_job_go_on_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("colab_magics.daemon.debugging.ALONE_S", 0.5)
+    mark = tmp_path / "enough"
+    cell = WORKS.format(mark=str(mark))
+    job = make_job(tmp_path, cell=cell, debuggable=True)
+    with job.running():
+        wait_for(job, Phase.RUNNING)
+        with visitor_process(tmp_path) as (process, frontend), contextlib.closing(frontend):
+            frontend.connect()
+            debugger = Debugger(frontend)
+            source = debugger.body("dumpCell", code=cell)["sourcePath"]
+            debugger.body("setBreakpoints", source={"path": source}, breakpoints=[{"line": 6}])
+            debugger.stopped("breakpoint")
+            wait_for(job, Phase.PAUSED)
+            process.kill()
+        wait_for(job, Phase.RUNNING)
+        mark.touch()
+    assert job.outcome is not None
+    assert job.outcome.verb is Verb.SUCCEED

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from colab_magics.daemon.assignment import Assignment, Limits, Live, Outcome, Phase, Stop
-from colab_magics.daemon.cell import CellJob, CellRun, CellView
+from colab_magics.daemon.cell import CellRun, CellView
+from colab_magics.daemon.cell_job import cell_job_of
 from colab_magics.daemon.checkpoints import Checkpoints
 from colab_magics.daemon.command import run_command
-from colab_magics.daemon.debugging import is_debuggable
-from colab_magics.daemon.doors import door_of
+from colab_magics.daemon.doors import VISITS, describe_visits
 from colab_magics.daemon.endings import map_texts
 from colab_magics.daemon.harvest import Harvest
 from colab_magics.daemon.log import Log
 from colab_magics.daemon.masking import Masker, secrets_in
-from colab_magics.daemon.notebook import parameters_source
 from colab_magics.daemon.overlay import Installer
 from colab_magics.daemon.packages import PackageList, digest_of
 from colab_magics.daemon.processes import Alarm, Child, Watch, end_marked
@@ -271,29 +270,8 @@ class Attempt:
         harvest: Harvest,
     ) -> Verdict:
         assert self._log is not None
-        spec, workspace, given = self._assignment.spec, self._workspace, self._assignment.inputs
-        parameters = parameters_source(
-            spec.params,
-            inputs=[
-                f"{name} ({kind}, {path.stat().st_size:,} bytes)" for name, (kind, path) in given.items()
-            ],
-        )
-        job = CellJob(
-            source=self._assignment.cell_source or "",
-            parameters=parameters,
-            inputs=tuple((name, kind, path) for name, (kind, path) in given.items()),
-            outputs=spec.outputs,
-            checkout=self._assignment.checkout,
-            kernel_folder=workspace.kernel,
-            guest_folder=workspace.guest,
-            log_path=workspace.log,
-            allow_pickle=spec.allow_pickle,
-            variable_bytes=self._limits.variable_bytes,
-            kernel_start_s=self._limits.kernel_start_s,
-            debuggable=is_debuggable(spec),
-            hold_s=spec.hold_s,
-            door=door_of(self._assignment, workspace),
-        )
+        spec, workspace = self._assignment.spec, self._workspace
+        job = cell_job_of(self._assignment, workspace, self._limits)
         self._cell = CellRun(
             job, log=self._log, view=self._view, watch=watch, meter=meter, entered=self._enter
         )
@@ -305,6 +283,7 @@ class Attempt:
         errors = [output for output in outputs if output["output_type"] == "error"]
         if end.report.get("leaving") == 0:
             outputs = [output for output in outputs if output.get("ename") != "SystemExit"]
+        harvest.notes += describe_visits(workspace.guest / VISITS)
         if saved:
             harvest.take_saved(saved.get("saved", {}))
         elif spec.outputs:
@@ -323,7 +302,7 @@ class Attempt:
             outputs.append({"output_type": "stream", "name": "stderr", "text": text})
         harvest.take_notebook(
             outputs,
-            parameters=parameters,
+            parameters=job.parameters,
             execution_count=execution_count,
             widgets=widgets,
             python_version=str(describe_machine()["python"]),

@@ -14,8 +14,9 @@ from typing import Any
 
 from colab_magics.daemon import guest
 from colab_magics.daemon.assignment import Phase
+from colab_magics.daemon.cell_job import CellJob
 from colab_magics.daemon.debugging import JobDebugger
-from colab_magics.daemon.doors import Door, open_door
+from colab_magics.daemon.doors import is_visited, open_door
 from colab_magics.daemon.endings import CellEnd, End, Ending
 from colab_magics.daemon.kernel import Kernel, Message
 from colab_magics.daemon.log import Log
@@ -42,28 +43,6 @@ def _colab_install():
 # As an expression beside the code, because IPython 9 puts streams of its own in place while code runs.
 _INSTALL_EXPRESSION = "_colab_install()"
 _SAVE = "__import__('IPython').get_ipython().colab_guest.save()"
-
-
-@dataclass(frozen=True, slots=True)
-class CellJob:
-    """A cell to be run. `parameters` is the source of the cell before it, empty for none; `inputs` are
-    (name, kind, file); `outputs` the variables to be saved into `guest_folder`. `door` is what is told beside
-    it while it runs; its `capabilities` are filled in here."""
-
-    source: str
-    parameters: str
-    inputs: tuple[tuple[str, str, Path], ...]
-    outputs: tuple[str, ...]
-    checkout: Path
-    kernel_folder: Path
-    guest_folder: Path
-    log_path: Path
-    allow_pickle: bool
-    variable_bytes: int
-    kernel_start_s: float
-    debuggable: bool = False
-    hold_s: float = 0.0
-    door: Door | None = None
 
 
 class CellView:
@@ -244,6 +223,9 @@ class CellRun:
         debugger = self._debugger
         return open_door(replace(door, capabilities=None if debugger is None else debugger.capabilities))
 
+    def _is_visited(self) -> bool:
+        return self._job.door is not None and is_visited(self._job.door.job_id)
+
     def _make_ready(self, kernel: Kernel) -> None:
         debugger = JobDebugger(kernel, hold_s=self._job.hold_s, receive=self._messages, take=self._take)
         problem = debugger.make_ready(self._job.source)
@@ -259,6 +241,7 @@ class CellRun:
             return
         if self._ending is not None or debugger.stops.is_overdue(now=time.monotonic()):
             debugger.let_go()
+        debugger.look_after(is_visited=self._is_visited)
         phase = _PHASES[debugger.stops.stand]
         if phase is self._phase or self._phase not in _PHASES.values():
             return

@@ -27,6 +27,9 @@ FREE_SINCE = (3, 12)
 
 FRAMES = 20
 
+ALONE_S = 60.0
+"""How long a paused cell waits for a visitor who is gone."""
+
 Take = Callable[[str, Message], None]
 
 
@@ -61,6 +64,7 @@ class JobDebugger:
         self._receive = receive
         self._take = take
         self._numbers = itertools.count(1)
+        self._alone_since: float | None = None
 
     def make_ready(self, source: str) -> str:
         """Attach; return what is wrong, empty if nothing is."""
@@ -120,6 +124,20 @@ class JobDebugger:
                 "arguments": {"threadId": self.stops.thread},
             }
             self._kernel.send("debug_request", content, channel="control")
+
+    def look_after(self, *, is_visited: Callable[[], bool]) -> None:
+        """Have a cell go on whose visitor has been gone for a minute; one that is held stays held."""
+        now = time.monotonic()
+        if self.stops.stand is not Stand.PAUSED or is_visited():
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = now
+        elif now - self._alone_since > ALONE_S:
+            self._alone_since = None
+            told = (self.ask("debugInfo", {}) or {}).get("body") or {}
+            for each in told.get("breakpoints") or []:
+                self.ask("setBreakpoints", {"source": {"path": each["source"]}, "breakpoints": []})
+            self.let_go()
 
     def describe(self) -> str:
         """Where a held cell stands: its error and the lines that led there; empty if that cannot be had."""

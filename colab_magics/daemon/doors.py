@@ -7,11 +7,13 @@ key: whoever may read it is the user who runs the daemon.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,20 @@ def door_of(job: Assignment, workspace: Workspace) -> Door:
     )
 
 
+def describe_visits(path: Path) -> list[str]:
+    """What visitors did that may have changed the job, a sentence each: who, what, when."""
+    told = []
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            visit = json.loads(line)
+            when = datetime.fromtimestamp(visit["at"], UTC).strftime("%H:%M:%S UTC")
+            what = " ".join(str(visit["what"]).split())[:200]
+            told.append(f"{visit['who']} evaluated `{what}` in the running job at {when}")
+    except (OSError, ValueError, KeyError, TypeError):
+        return told
+    return told
+
+
 @contextlib.contextmanager
 def open_door(door: Door) -> Iterator[None]:
     """Have the job's door until the block ends. A folder that cannot be written costs the job nothing."""
@@ -92,8 +108,26 @@ def open_door(door: Door) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            path.unlink()
+        for each in (path, visitor_lock(path)):
+            with contextlib.suppress(OSError):
+                each.unlink()
+
+
+def visitor_lock(door: Path) -> Path:
+    """The file that the visitor who may change things has locked."""
+    return door.with_suffix(".visitor")
+
+
+def is_visited(job_id: str) -> bool:
+    """Whether somebody steps through a job; the operating system lets go of what a dead process held."""
+    try:
+        with visitor_lock(folder() / f"{job_id}.json").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def read_door(path: Path) -> Door:

@@ -6,6 +6,7 @@ import argparse
 import fcntl
 import json
 import os
+import signal
 import sys
 import time
 import uuid
@@ -20,7 +21,7 @@ from colab_kernel.connection_file import ConnectionFile
 from colab_kernel.errors import MalformedError
 from colab_kernel.frontend import Frontend
 from colab_kernel.messages import Channel, Message
-from colab_magics.daemon.doors import Door, read_door
+from colab_magics.daemon.doors import Door, read_door, visitor_lock
 from colab_magics.visit.places import Place
 from colab_magics.visit.visitor import Visitor
 
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folders = [
         Place(here=here, there=there) for here, there in (each.split("=", 1) for each in arguments.map)
     ]
-    with Path(f"{arguments.door}.visitor").open("w") as lock:
+    with visitor_lock(arguments.door).open("w") as lock:
         visitor = Visitor(
             session=uuid.uuid4().hex,
             capabilities=door.capabilities or {},
@@ -79,6 +80,9 @@ class _Loop:
         self._noted = 0
 
     def run(self) -> None:
+        """Run until the frontend shuts it down, this process is asked to end, or the job is over."""
+        signal.signal(signal.SIGTERM, lambda number, frame: self._visitor.end())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a frontend's interrupt comes as a message
         sockets = self._frontend.sockets()
         poller = zmq.Poller()
         for socket in (self._control, self._iopub, *sockets.values()):

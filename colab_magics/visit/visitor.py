@@ -268,6 +268,10 @@ class Visitor:
             # Nobody tells why; a visitor that goes without a word must not end what is held.
             self._stopped, self._is_held = stopped[0], True
 
+    def end(self) -> None:
+        """This process shall end."""
+        self.is_over = True
+
     def leave(self, *, now: float) -> None:
         """The visitor is gone without a word: the job runs on, unless it is held for whoever comes next."""
         if not self._is_held:
