@@ -124,6 +124,7 @@ TUNNEL = (
     _value("--remote-root", "where the project is to be there; by default a folder of the session's", "DIR"),
     _flag("--yes", "do not ask"),
     _flag("--pause", "with job: stop it wherever it is"),
+    _value("--evaluate", "with job: what an expression is where it stands", "EXPRESSION"),
     _flag("--look", "with job: show its stacks once, and change nothing"),
 )
 

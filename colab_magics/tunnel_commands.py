@@ -97,6 +97,8 @@ def _job(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Renderab
     reached, runtime = the_session(arguments.name)
     if arguments.look:
         return Lines(tuple(jobs.look_at(runtime, rest[0]).splitlines()))
+    if arguments.evaluate:
+        return Lines(tuple(jobs.evaluate(runtime, rest[0], arguments.evaluate).splitlines()))
     project = desk.project().work_tree or desk.folder
     visit = jobs.open_job(reached, runtime, rest[0], project=project, pause=arguments.pause)
     return JobCard(

@@ -14,7 +14,9 @@ import pytest
 from daemons import Project
 
 from colab_magics.demo import run_demo
+from colab_magics.embedded import stop_runtime
 from colab_magics.jobs.state import State
+from colab_magics.store.git import Repository
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
@@ -53,6 +55,12 @@ def text_of(notebook: Any) -> str:
     )
 
 
+def text_of_cell(cell: Any) -> str:
+    [output] = cell.outputs
+    text: str = output["data"]["text/plain"]
+    return text
+
+
 def client_of(notebook: Any, folder: Path) -> nbclient.NotebookClient:
     resources = {"metadata": {"path": str(folder)}}
     return nbclient.NotebookClient(notebook, timeout=250, kernel_name="python3", resources=resources)
@@ -64,6 +72,23 @@ def test_notebooks_are_stored_valid_and_without_outputs(path: Path) -> None:
 
     nbformat.validate(notebook)
     assert outputs_of(notebook) == []
+
+
+@pytest.mark.timeout(600)
+def test_a_job_is_held_at_its_43rd_batch_looked_into_and_repaired(project: Path) -> None:
+    notebook = read("debug_a_job.ipynb")
+    try:
+        client_of(notebook, project).execute()
+    finally:
+        stop_runtime(Repository.discover(project))
+
+    said = text_of(notebook)
+    assert "held at its failure" in said
+    assert "scale, line 4 of batches.py" in said
+    by_source = {cell.source: cell for cell in notebook.cells}
+    assert text_of_cell(by_source["%colab_tunnel job train --evaluate batch"]) == "[0.5, 0.5, 0.5, 0.5]"
+    assert text_of_cell(by_source["%colab_tunnel job train --evaluate number"]) == "43"
+    assert float(text_of_cell(by_source["total"])) > 0
 
 
 @pytest.mark.timeout(600)

@@ -148,10 +148,15 @@ class JobDebugger:
         stack = self.ask("stackTrace", {**thread, "startFrame": 0, "levels": FRAMES})
         told = (error or {}).get("body") or {}
         lines = [
-            f"  {frame['name']}, line {frame['line']} of {(frame.get('source') or {}).get('name', '?')}"
+            f"  {frame['name'].partition(' (')[0]}, line {frame['line']} of {_file(frame)}"
             for frame in reversed(((stack or {}).get("body") or {}).get("stackFrames") or [])
         ]
         # pydevd notes behind the name in which frame it really stopped.
         name = str(told.get("exceptionId") or "an exception").partition("(note:")[0].strip()
         said = f"{name}: {told.get('description') or ''}".rstrip(": ")
         return "\n".join([*lines, said])
+
+
+def _file(frame: Mapping[str, Any]) -> str:
+    path = str((frame.get("source") or {}).get("path") or "?")
+    return "the cell" if "ipykernel_" in path else path.rpartition("/")[2]

@@ -78,8 +78,11 @@ class Hand:
         self._thread.start()
 
     @classmethod
-    def open(cls, runtime: Runtime, *, on_event: Event | None = None) -> Self:
+    def open(cls, runtime: Runtime, *, on_event: Event | None = None, bare: bool = False) -> Self:
         """Start a helper kernel at a runtime; blocks until it answers.
+
+        Args:
+            bare: leave the kernel as it is: only `run` works.
 
         Raises:
             TunnelError: there is no kernel to be had.
@@ -91,6 +94,8 @@ class Hand:
         except KernelError as error:
             raise TunnelError(str(error)) from error
         hand = cls(server, kernel_id, link, on_event=on_event)
+        if bare:
+            return hand
         try:
             hand.run((FAR / "base.py").read_text(encoding="utf-8"))
             content: JsonObject = {"comm_id": hand._comm_id, "target_name": TARGET, "data": {}}
@@ -109,7 +114,7 @@ class Hand:
         self.close()
 
     def run(self, code: str, *, timeout_s: float = ASK_S) -> str:
-        """Run code there and return what it printed.
+        """Run code there and return what it printed, and its result.
 
         Raises:
             TunnelError: it raised (the sentence has its error), the link broke, or `timeout_s` is over.
@@ -243,6 +248,9 @@ class Hand:
         outcome, printed = running
         if message.msg_type == "stream" and content.get("name") == "stdout":
             printed.append(str(content["text"]))
+        elif message.msg_type == "execute_result":
+            data: Any = content.get("data") or {}
+            printed.append(str(data.get("text/plain", "")))
         elif message.msg_type == "execute_reply" and content.get("status") != "ok":
             self._running.pop(message.parent_msg_id or "", None)
             self._settle(outcome, TunnelError(f"{content.get('ename')}: {content.get('evalue')}"))

@@ -43,14 +43,7 @@ def open_job(reached: Reached, runtime: Runtime, job: str, *, project: Path, pau
     """
     with Hand.open(runtime) as hand:
         found = _find(hand, job)
-        if not found["is_ready"]:
-            raise UsageError(
-                f"nobody can step into {found['job_id']}: it was queued without --debuggable or --hold; "
-                "--look shows where it is"
-            )
-        folders = [[f"{project}/", f"{found['checkout']}/"]]
-        asked = {key: found[key] for key in ("job_id", "name", "door", "python")}
-        kernel = hand.ask("open_job", folders=folders, pause=pause, **asked).content["kernel_name"]
+        kernel = _kernelspec(hand, found, project=project, pause=pause)
     job_id, display_name = found["job_id"], f"Colab job — {found['name']}"
     name = f"job-{job_id}"[:64]
     try:
@@ -58,8 +51,21 @@ def open_job(reached: Reached, runtime: Runtime, job: str, *, project: Path, pau
         install.install(f"colab-{name}", display_name=display_name, runtime_name=name)
     except KernelError as error:
         raise TunnelError(str(error)) from error
-    book.remember(Reached(name=name, target=f"job {job_id} at {reached.name}", kind="job"))
+    book.remember(
+        Reached(
+            name=name, target=f"job {job_id} at {reached.name}", kind="job", held={"session": reached.name}
+        )
+    )
     return Visit(job_id=job_id, name=found["name"], kernel_name=f"colab-{name}", display_name=display_name)
+
+
+def evaluate(runtime: Runtime, job: str, expression: str) -> str:
+    """What an expression is in the innermost frame of a job that stands still. Raises as `open_job`."""
+    with Hand.open(runtime) as hand:
+        found = _find(hand, job)
+        kernel_name = _kernelspec(hand, found, project=None, pause=False)
+    with Hand.open(replace(runtime, kernel_name=kernel_name), bare=True) as visitor:
+        return visitor.run(expression)
 
 
 def look_at(runtime: Runtime, job: str) -> str:
@@ -68,6 +74,18 @@ def look_at(runtime: Runtime, job: str) -> str:
         found = _find(hand, job)
         answer = hand.ask("look", look=found["look"], patience_s=LOOK_S, timeout_s=2 * LOOK_S)
         return str(answer.content["text"])
+
+
+def _kernelspec(hand: Hand, found: Mapping[str, Any], *, project: Path | None, pause: bool) -> str:
+    """Have the machine's server know the job as a kernel; return its name there."""
+    if not found["is_ready"]:
+        raise UsageError(
+            f"nobody can step into {found['job_id']}: it was queued without --debuggable or --hold; "
+            "--look shows where it is"
+        )
+    folders = [[f"{project}/", f"{found['checkout']}/"]] if project else []
+    asked = {key: found[key] for key in ("job_id", "name", "door", "python")}
+    return str(hand.ask("open_job", folders=folders, pause=pause, **asked).content["kernel_name"])
 
 
 def _find(hand: Hand, job: str) -> Mapping[str, Any]:

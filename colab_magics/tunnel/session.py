@@ -110,6 +110,9 @@ def close_session(reached: Reached) -> None:
     Raises:
         ColabError: what was begun could not be ended; the session stays in the book.
     """
+    for each in open_sessions():
+        if each.held.get("session") == reached.name:
+            close_session(each)
     WAYS[reached.kind].close(reached)
     try:
         sessions.forget(reached.name)

@@ -100,7 +100,7 @@ class _Loop:
             self._send()
             self._write_down()
             self._watch_for_loneliness()
-        self._visitor.let_go(now=time.time())
+        self._visitor.leave(now=time.time())
         self._send()
         self._frontend.close(linger_s=1.0)
         self._context.destroy(linger=200)

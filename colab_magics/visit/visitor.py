@@ -1,8 +1,10 @@
 """What a visitor's frontends ask, and what the job's kernel says: who is answered what. No I/O.
 
 Whatever only looks goes to the job's debugger. What would end the session that the daemon has begun
-(`attach`, `disconnect`, a restart) is met here: letting go lets the job run on. A cell that is run is
-evaluated in the frame that is stopped, as a debug console would; while the job runs it is refused.
+(`attach`, `disconnect`, a restart) is met here: letting go lets the job run on. Going away does so too,
+except where the job is held at its failure: so it stays for the next visitor, until its time is over. A cell
+that is run is evaluated where the job stands, in the innermost frame that knows its names; while the job runs
+it is refused.
 
 Source: https://microsoft.github.io/debug-adapter-protocol/specification;
 https://jupyter-client.readthedocs.io/en/stable/messaging.html#debug-request
@@ -33,6 +35,7 @@ _EMPTY: Mapping[str, JsonObject] = {
     "is_complete_request": {"status": "unknown"},
     "inspect_request": {"status": "ok", "found": False, "data": {}, "metadata": {}},
 }
+_FRAMES = 30
 _GOES_ON = "the job runs: set a breakpoint, or pause it, and cells are evaluated where it stands"
 _LOOKS_ON = "somebody else steps through this job: you look on"
 _NO_INTERRUPT = "a job is not interrupted from here: `%colab_queue cancel` ends it, the debugger pauses it"
@@ -151,7 +154,6 @@ class Visitor:
                 self._execute(ask)
             case "shutdown_request":
                 restart = message.parsed_content.get("restart") is True
-                self.let_go(now=now)
                 self._answer(ask, {"status": "ok", "restart": restart})
                 self.is_over = True
             case "interrupt_request":
@@ -201,9 +203,8 @@ class Visitor:
     def _execute(self, ask: _Ask) -> None:
         content = ask.message.parsed_content
         code = str(content.get("code") or "")
-        ok = {"status": "ok", "execution_count": self._count, "payload": [], "user_expressions": {}}
         if content.get("silent") or not code.strip():
-            self._answer(ask, ok)  # what frontends and proxies set up for themselves: not in a job
+            self._answer(ask, self._done())  # what frontends and proxies set up for themselves: not in a job
         elif not self.is_stopped:
             self._fail(ask, _GOES_ON)
         elif not self.leads:
@@ -213,30 +214,42 @@ class Visitor:
             self._evaluate(ask, code)
 
     def _evaluate(self, ask: _Ask, code: str) -> None:
-        """Evaluate in the innermost frame of what is stopped."""
+        """Evaluate in the innermost frame that knows the names."""
 
-        def in_frame(reply: Mapping[str, Any]) -> None:
+        def in_frames(reply: Mapping[str, Any]) -> None:
             frames = (reply.get("body") or {}).get("stackFrames") or []
-            if not frames:
+            if frames:
+                self._evaluate_in(ask, code, [frame["id"] for frame in frames])
+            else:
                 self._fail(ask, _GOES_ON)
-                return
-            arguments = {"expression": code, "frameId": frames[0]["id"], "context": "repl"}
-            self._ask_job("evaluate", arguments, show, now=ask.now)
+
+        where = {"threadId": self._stopped, "startFrame": 0, "levels": _FRAMES}
+        self._ask_job("stackTrace", where, in_frames, now=ask.now)
+
+    def _evaluate_in(self, ask: _Ask, code: str, frames: Sequence[int], first: str = "") -> None:
+        """Evaluate in the first of these frames; where it lacks a name, go on with the others."""
 
         def show(reply: Mapping[str, Any]) -> None:
-            if not reply.get("success"):
-                self._fail(ask, str(reply.get("message") or "it could not be evaluated"))
-                return
-            self._count += 1
-            text = str((reply.get("body") or {}).get("result") or "")
-            if text and text != "None":
-                shown = {"data": {"text/plain": text}, "metadata": {}, "execution_count": self._count}
-                self._publish(self._made(ask, "execute_result", shown))
-            done = {"status": "ok", "execution_count": self._count, "payload": [], "user_expressions": {}}
-            self._answer(ask, done)
+            problem = "" if reply.get("success") else str(reply.get("message") or "it could not be evaluated")
+            if problem and "NameError" in problem and len(frames) > 1:
+                self._evaluate_in(ask, code, frames[1:], first or problem)
+            elif problem:
+                self._fail(ask, first or problem)
+            else:
+                self._show(ask, str((reply.get("body") or {}).get("result") or ""))
 
-        where = {"threadId": self._stopped, "startFrame": 0, "levels": 1}
-        self._ask_job("stackTrace", where, in_frame, now=ask.now)
+        arguments = {"expression": code, "frameId": frames[0], "context": "repl"}
+        self._ask_job("evaluate", arguments, show, now=ask.now)
+
+    def _show(self, ask: _Ask, text: str) -> None:
+        self._count += 1
+        if text and text != "None":
+            shown = {"data": {"text/plain": text}, "metadata": {}, "execution_count": self._count}
+            self._publish(self._made(ask, "execute_result", shown))
+        self._answer(ask, self._done())
+
+    def _done(self) -> JsonObject:
+        return {"status": "ok", "execution_count": self._count, "payload": [], "user_expressions": {}}
 
     def let_go(self, *, now: float) -> None:
         """Take the visitor's breakpoints away and have the job run on."""
