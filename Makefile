@@ -4,6 +4,7 @@
 # make lint    ruff and mypy
 # make bench   the measurements of docs/explanation/performance.md: the queue's
 # make bench-kernel   the proxy kernel's
+# make bench-debug-job   what being ready for a debugger costs a job
 # make clean   remove what these made
 #
 # Needs Python 3.11 or later and git, nothing else. PYTHON=/path/to/python picks the interpreter.
@@ -15,7 +16,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # One worker a core gains nothing beyond two: many tests wait for processes of their own.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: help demo test coverage lint bench bench-kernel clean peers
+.PHONY: help demo test coverage lint bench bench-kernel bench-debug-job clean peers
 .SUFFIXES:
 
 help:
@@ -45,6 +46,9 @@ bench: $(STAMPS)/bench
 
 bench-kernel: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.kernel --into
+
+bench-debug-job: $(STAMPS)/test
+	$(BIN)/python -m benchmarks.debug_job --into
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

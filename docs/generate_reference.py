@@ -28,6 +28,9 @@ def magics_page() -> str:
         "Brings home what has finished since the last sync: outputs as if the cells had run here, `--out` "
         "variables, files under `colab_results/<id>/`.",
         _table(ColabMagics.colab_sync.parser),
+        "## %colab_tunnel",
+        "Opens a session with another machine, or does something in one that is open.",
+        _table(ColabMagics.colab_tunnel.parser),
         "## What can be set",
         "An argument beats `%config ColabMagics.NAME = …`, that beats the environment, that the default.",
         _settings(),

@@ -76,6 +76,7 @@ def make_job(
     secrets: tuple[str, ...] = (),
     inputs: Mapping[str, tuple[str, Path]] | None = None,
     requirements: bytes | None = None,
+    python: Path | None = None,
     **spec: Any,
 ) -> Job:
     """Arrange an attempt of a job with `files` in its checkout."""
@@ -100,7 +101,7 @@ def make_job(
         worker="worker-1",
         checkout=checkout,
         scratch=scratch,
-        python=Path(sys.executable),
+        python=Path(sys.executable) if python is None else python,
         cell_source=cell,
         inputs=inputs or {},
         requirements=requirements,

@@ -177,6 +177,9 @@ FULL = JobSpec(
     queued_at=1.0,
     batch=Batch("b", "a", ("lr",)),
     retry_of="a-0",
+    debuggable=True,
+    hold_s=1.5,
+    magic="%%colab_queue",
 )
 READ_ELSEWHERE = {"cancel"}
 """Keys that are read of an entry, and are no part of the specification."""
