@@ -259,7 +259,7 @@ def test_what_the_magics_define_is_all_in_the_desk() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef) and node.name.startswith("colab_")
     }
-    assert set(lengths) == {"colab_queue", "colab_sync"}
+    assert set(lengths) == {"colab_queue", "colab_sync", "colab_tunnel"}
     assert max(lengths.values()) <= 15
 
 

@@ -26,7 +26,7 @@ STATES: Mapping[str, StateStyle] = {
     "waiting": StateStyle("↥", "not pushed yet", "191,135,0"),
     "queued": StateStyle("·", "queued", "128,134,145"),
     "running": StateStyle("▸", "running", "33,118,255"),
-    "held": StateStyle("⏸", "held at its failure", "150,80,200"),
+    "held": StateStyle("■", "held at its failure", "150,80,200"),
     "paused": StateStyle("⏸", "paused", "150,80,200"),
     "succeeded": StateStyle("✓", "succeeded", "40,160,70"),
     "failed": StateStyle("✗", "failed", "220,50,47"),
