@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from colab_magics.daemon.assignment import Assignment, Limits, Outcome
+from colab_magics.daemon.assignment import Assignment, Limits, Outcome, Stop
 from colab_magics.daemon.attempt import Attempt
 from colab_magics.jobs.spec import JobSpec, Json
 
@@ -39,6 +39,9 @@ class Job:
         thread.start()
         try:
             yield self
+        except BaseException:
+            self.attempt.stop(Stop.CANCEL)  # or a test that failed would wait for the job's end
+            raise
         finally:
             thread.join(120)
             assert not thread.is_alive()

@@ -106,13 +106,19 @@ class Notebook:
 
     # --- notebook ----------------------------------------------------------------------------------------
 
-    def choose_kernel(self, display_name: str) -> None:
-        """Answer Lab's question which kernel it should be, and wait until that is idle."""
+    def choose_kernel(self, display_name: str, *, is_held: bool = False) -> None:
+        """Answer Lab's question which kernel it should be, and wait until that is idle.
+
+        Args:
+            is_held: it stands at a breakpoint already: Lab goes there, to another tab.
+        """
         dialog = self.page.locator(".jp-Dialog")
         dialog.wait_for()
         dialog.locator("select").select_option(label=display_name)
         self.screenshot("kernel-picker")
         dialog.locator(".jp-mod-accept").click()
+        if is_held:
+            return
         expect(self.panel.locator(".jp-KernelName")).to_contain_text(display_name)
         indicator = self.panel.locator(".jp-Notebook-ExecutionIndicator")
         expect(indicator).to_have_attribute("data-status", "idle")
@@ -139,6 +145,9 @@ class Notebook:
         expect(bug).not_to_have_attribute("aria-disabled", "true")
         bug.click()
         expect(bug).to_have_attribute("aria-pressed", "true")
+        self.show_debugger()
+
+    def show_debugger(self) -> None:
         sidebar = self.page.locator(".jp-DebuggerSidebar")
         if not sidebar.is_visible():
             self.page.keyboard.press("Control+Shift+E")

@@ -46,12 +46,18 @@ def homeward(command: str, body: Mapping[str, Any], places: Sequence[Place]) -> 
     changed: Content = dict(body)
     match command:
         case "stackTrace":
-            changed["stackFrames"] = [_at_home(each, places) for each in body.get("stackFrames") or []]
+            frames = [_at_home(each, places) for each in body.get("stackFrames") or []]
+            changed["stackFrames"] = [{**each, "name": _plain(each.get("name"))} for each in frames]
         case "setBreakpoints":
             changed["breakpoints"] = [_at_home(each, places) for each in body.get("breakpoints") or []]
         case "debugInfo":
             changed["breakpoints"] = [_listed(each, places) for each in body.get("breakpoints") or []]
     return changed
+
+
+def _plain(name: object) -> str:
+    """A frame's name without pydevd's mark on the one where the program really stopped."""
+    return str(name).removesuffix(" (Current frame)")
 
 
 def _at_home(item: Mapping[str, Any], places: Sequence[Place]) -> Content:
