@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from colab_magics.errors import TunnelError
+from colab_magics.errors import ColabError, TunnelError
 from colab_magics.tunnel.kept import GONE, OPEN, RECONNECTING, Folder, Kept, drop_control
 from colab_magics.tunnel.ssh_link import LinkLostError, answers
 from colab_magics.tunnel.ssh_script import script
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
         kept = _begin(folder, kept)
         if kept is not None:
             _keep(folder, kept)
-    except TunnelError as error:
+    except ColabError as error:
         _say(error=str(error))
         return 1
     except KeyboardInterrupt:

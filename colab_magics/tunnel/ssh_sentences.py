@@ -17,7 +17,7 @@ _DENIED = re.compile(r"Permission denied \(([a-z,-]+)\)")
 _TROUBLES = (
     (
         "could not resolve hostname",
-        "there is no machine of this name: see its spelling, and Host in {config}",
+        "there is no machine of that name: is it spelt as in {config}?",
     ),
     ("connection refused", "nobody listens there: the machine runs no ssh server, or at another port"),
     ("no route to host", "there is no way there: is the machine up, and the network, or a VPN, on?"),

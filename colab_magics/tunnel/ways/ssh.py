@@ -39,7 +39,7 @@ Source: https://www.kernel.org/doc/html/latest/networking/ip-sysctl.html (ip_loc
 GONE_AFTER_S = 3600.0
 """How long the proxy kernel waits for the forward to come back: as long as an unused server stays."""
 
-ANSWER_S = 20.0
+ANSWER_S = 5.0
 CLOSE_S = 40.0
 
 
@@ -97,13 +97,13 @@ def _anew(folder: Folder, target: Ssh, plan: Plan, *, name: str) -> tuple[Server
         plan.say(f"Connecting to {target} …")
         with _keeper(folder) as keeper:
             facts = _open_there(kept, plan)
-            wish = before.local_port if before else 0
-            kept = replace(kept, remote_port=facts.port, local_port=_forward(link, to=facts.port, wish=wish))
-            if not wait_for_answer(kept.local_port, timeout_s=ANSWER_S):
-                raise TunnelError(
-                    f"{target} lets ssh in, but nothing comes through to the server there: does its sshd "
-                    "allow TCP forwarding (AllowTcpForwarding, and permitopen of your key)?"
-                )
+            try:
+                port = _forward(link, to=facts.port, wish=before.local_port if before else 0)
+            except BaseException:
+                if facts.is_new:
+                    _close_there(kept)
+                raise
+            kept = replace(kept, remote_port=facts.port, local_port=port)
             keeper.tell(local_port=kept.local_port, remote_port=kept.remote_port)
             keeper.hear()
     except BaseException:
@@ -177,11 +177,16 @@ def _forward(link: SshLink, *, to: int, wish: int) -> int:
         if _is_free(port):
             try:
                 link.forward(port, to=to)
-                return port
             except LinkLostError:
                 raise
             except TunnelError:
                 continue  # somebody was faster
+            if wait_for_answer(port, timeout_s=ANSWER_S):
+                return port
+            raise TunnelError(
+                f"{link.host} lets ssh in, but nothing comes through to the server there: does its sshd "
+                "allow TCP forwarding (AllowTcpForwarding, and permitopen of your key)?"
+            )
     raise TunnelError(f"no port of this machine between {PORTS.start} and {PORTS.stop} is free")
 
 
