@@ -45,10 +45,13 @@ class SshMachine:
         home: the home folder there; known_hosts, key: the files of who wants to go there.
     """
 
-    def __init__(self, folder: Path, *, options: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, address: str = "127.0.0.1", options: Mapping[str, str] | None = None
+    ) -> None:
         """Take an empty folder.
 
         Args:
+            address: where its sshd listens, whoever may enter it.
             options: more of sshd's configuration.
         """
         absent = what_is_missing()
@@ -58,7 +61,7 @@ class SshMachine:
         self.home.mkdir(parents=True)
         self.key, self.known_hosts = folder / "id", folder / "known_hosts"
         self.config, self.log_file = folder / "config", folder / "sshd.log"
-        self._folder, self._options = folder, dict(options or {})
+        self._folder, self._address, self._options = folder, address, dict(options or {})
         self._process: psutil.Popen | None = None
         self.port = 0
         self.path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
@@ -84,7 +87,7 @@ class SshMachine:
 
     def start(self) -> None:
         """Let people in, at the same port as before."""
-        port = self.port or _free_port()
+        port = self.port or _free_port(self._address)
         self._write_daemon_config(port)
         if os.geteuid() == 0:  # what Debian's unit does; sshd wants an empty folder there
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
@@ -98,7 +101,7 @@ class SshMachine:
                 stderr=log,
                 start_new_session=True,
             )
-        harness.wait_until(lambda: _listens(port), what=f"sshd on port {port}: {self.log}")
+        harness.wait_until(lambda: _listens(self._address, port), what=f"sshd on port {port}: {self.log}")
         self.port = port
 
     def stop(self) -> None:
@@ -126,7 +129,7 @@ class SshMachine:
     def write_config(self, *, port: int | None = None, **more: str) -> None:
         """Write the configuration of who wants to go there; `port` leads there another way."""
         options = {
-            "HostName": "127.0.0.1",
+            "HostName": self._address,
             "HostKeyAlias": HOST,
             "Port": str(port or self.port),
             "User": getpass.getuser(),
@@ -168,7 +171,7 @@ class SshMachine:
         }
         options = {
             "Port": str(port),
-            "ListenAddress": "127.0.0.1",
+            "ListenAddress": self._address,
             "HostKey": str(self._folder / "host_key"),
             "AuthorizedKeysFile": str(self._folder / "authorized_keys"),
             "PidFile": "none",
@@ -193,14 +196,14 @@ def _program(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
 
 
-def _free_port() -> int:
+def _free_port(address: str) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         return int(probe.getsockname()[1])
 
 
-def _listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+def _listens(address: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=5):
         return True
     return False
 

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from kernel_client import Done, Frontend, Request, Unmet
 from proxy_process import proxy_process
 from ssh_server import HOST, SshMachine, tokens_in_process_lists
 from tcp_proxies import TcpProxy
+from wan_link import WanLink
 
 from colab_kernel import sessions
 from colab_magics.tunnel import book
@@ -490,3 +492,73 @@ def test_a_machine_that_forwards_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 def test_ssh_that_is_not_installed(near: Near, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.fspath(near.folder))
     assert "there is no `ssh` on this machine" in near.refused()
+
+
+# --- over a bad line ---------------------------------------------------------------------------------------
+
+CUT_S = 30.0
+
+
+@contextlib.contextmanager
+def far_away(folder: Path, patch: pytest.MonkeyPatch, wan: WanLink) -> Iterator[Near]:
+    """A machine at the far end of a line, and a session with it; the block runs at the near end."""
+    with contextlib.ExitStack() as ends:
+        with wan.there.entered():
+            machine = ends.enter_context(SshMachine(folder / "far", address=wan.there.address))
+        ends.enter_context(wan.here.entered())
+        for near in nearby(folder, machine, patch):
+            near.open()
+            yield near
+
+
+def test_a_cut_of_half_a_minute_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with WanLink() as wan:
+        wan.delay_s, wan.loss = 0.03, 0.01
+        with far_away(tmp_path, monkeypatch, wan) as near, near.kernel() as frontend:
+            mark = near.folder / "enough"
+            request = frontend.execute(PRINTING.format(mark=str(mark)))
+            frontend.published(request, "stream")
+            wan.unplug()
+            began = time.monotonic()
+            harness.wait_until(lambda: time.monotonic() > began + CUT_S, what="the cut's end", every_s=1)
+            wan.plug()
+            wait_for_more(frontend, request)
+            mark.touch()
+            came = numbers(frontend.done(request))
+            assert came == list(range(len(came)))
+            assert near.state == "open"
+            assert near.machine.logins == 1
+
+
+def test_a_connection_that_a_router_forgot_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with WanLink() as wan, far_away(tmp_path, monkeypatch, wan) as near, near.kernel() as frontend:
+        frontend.run("kept = 'still here'")
+        wan.forget()
+        harness.wait_until(lambda: near.machine.logins == 2, what="another connection", timeout_s=150)
+        assert frontend.run("print(kept)").stdout == "still here\n"
+
+
+def test_a_machine_that_accepts_nothing_is_reached_through_a_relay(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.ExitStack() as ends:
+        wan = ends.enter_context(WanLink())
+        with wan.here.entered():
+            relay = ends.enter_context(
+                SshMachine(tmp_path_factory.mktemp("relay") / "one", address=wan.here.address)
+            )
+        with wan.there.entered():
+            machine = ends.enter_context(SshMachine(tmp_path / "far"))
+            back = f"{machine.port}:127.0.0.1:{machine.port}"
+            command = ["ssh", "-F", relay.config, "-N", "-o", "ExitOnForwardFailure=yes", "-R", back, HOST]
+            owner = psutil.Popen(command, stdin=subprocess.DEVNULL)
+            ends.callback(owner.wait)
+            ends.callback(owner.kill)
+        ends.enter_context(wan.here.entered())
+        harness.wait_until(lambda: relay.logins, what="the owner's connection to the relay")
+        for near in nearby(tmp_path, machine, monkeypatch):
+            near.open()
+            with near.kernel() as frontend:
+                assert frontend.run("print(6 * 7)").stdout == "42\n"
