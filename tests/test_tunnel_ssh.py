@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pexpect
 import psutil
 import pytest
 from debug_cell import Cell, NotebookDebugger
+from jupyter_client.manager import start_new_kernel
 from kernel_client import Done, Frontend, Request, Unmet
 from proxy_process import proxy_process
 from ssh_server import HOST, SshMachine, tokens_in_process_lists
@@ -287,6 +289,33 @@ def bare_python(folder: Path) -> Path:
     return folder / "bare/bin/python"
 
 
+def test_it_outlives_the_notebook_that_opened_it(near: Near) -> None:
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(near.folder))
+    said: list[str] = []
+    try:
+        client.execute_interactive(
+            f"%load_ext colab_magics\n%colab_tunnel {HOST}",
+            output_hook=lambda message: said.append(str(message["content"])),
+            timeout=PATIENCE_S,
+        )
+        assert f"{HOST}</b> is open" in "".join(said)
+        manager.interrupt_kernel()
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    with near.kernel() as frontend:
+        assert frontend.run("print(6 * 7)").stdout == "42\n"
+    assert near.machine.logins == 1
+
+
+def test_two_who_open_it_at_once_share_it(near: Near) -> None:
+    with ThreadPoolExecutor() as both:
+        done = [*both.map(lambda _: near.colab(HOST).returncode, range(2))]
+    assert done == [0, 0]
+    assert near.machine.logins == 1
+    assert len(near.machine.private_servers()) == 1
+
+
 def test_in_a_terminal_ssh_may_ask(near: Near) -> None:
     harness.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "open sesame", "-f", near.machine.key])
     assert "unlock it with `ssh-add`" in near.refused()
@@ -386,6 +415,13 @@ def test_a_keeper_that_was_killed_is_replaced(near: Near) -> None:
     assert has_ended(server)
 
 
+def test_a_master_whose_socket_was_cleared_away_is_ended_all_the_same(near: Near) -> None:
+    near.open()
+    near.control.unlink()
+    assert near.colab("close").returncode == 0
+    assert near.processes() == []
+
+
 def test_ctrl_c_does_not_end_it(near: Near) -> None:
     near.open()
     near.keeper().send_signal(signal.SIGINT)
@@ -426,6 +462,17 @@ def test_a_machine_that_is_away_is_closed_here(near: Near) -> None:
     assert near.processes() == []
     assert book.load() == {}
     server.terminate()
+
+
+def test_opening_that_is_interrupted_leaves_nothing(near: Near) -> None:
+    near.machine.write_config(ProxyCommand="sleep 600")
+    command = [sys.executable, "-m", "colab_magics.cli", "tunnel", HOST]
+    with psutil.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as opener:
+        harness.wait_until(near.processes, what="ssh to be waiting")
+        opener.send_signal(signal.SIGINT)
+        assert opener.wait(PATIENCE_S) == 130
+    assert near.processes() == []
+    assert not near.kept.path.exists()
 
 
 # --- what cannot be ----------------------------------------------------------------------------------------

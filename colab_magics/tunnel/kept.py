@@ -14,6 +14,8 @@ import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,21 @@ class Folder:
     def of(cls, name: str) -> Folder:
         """The folder of a session."""
         return cls(sessions.registry_path().with_name("colab-kept") / name)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only one who opens or closes it. TunnelError: somebody else is at it for too long."""
+        path = self.path.with_suffix(".lock")
+        try:
+            private_files.make_folder_of(path)
+            with private_files.locked(path):
+                yield
+        except TimeoutError as error:
+            raise TunnelError(
+                f"{self.path.name} is being opened or closed by another process: try again when it is done"
+            ) from error
+        except OSError as error:
+            raise TunnelError(f"{path} cannot be made ({error.strerror})") from error
 
     def make(self) -> None:
         """Have it, for its owner alone. TunnelError: it cannot be."""

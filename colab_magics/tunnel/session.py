@@ -54,7 +54,7 @@ def open_session(target: Target, plan: Plan) -> Session:
         ColabError: it could not be reached, or would not work; nothing of it stays.
     """
     kind = _KINDS[type(target)]
-    name = plan.name or _name_for(target)
+    name = _checked(plan.name or _name_for(target))
     known = book.load().get(name)
     if known is not None and known.target != str(target):
         raise UsageError(
@@ -153,6 +153,14 @@ def _name_for(target: Target) -> str:
             return f"daemon-{target.worker}" if target.worker else "daemon"
         case Local():
             return "local"
+
+
+def _checked(name: str) -> str:
+    """The name, if it is one: folders and kernelspecs are called by it. UsageError: it is none."""
+    try:
+        return sessions.checked(Runtime(name=name, url="http://127.0.0.1")).name
+    except KernelError as error:
+        raise UsageError(str(error)) from error
 
 
 def _with_roots(runtime: Runtime, plan: Plan) -> Runtime:

@@ -16,13 +16,14 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from colab_magics.errors import ColabError, TunnelError
 from colab_magics.tunnel.kept import GONE, OPEN, RECONNECTING, Folder, Kept, drop_control
-from colab_magics.tunnel.ssh_link import LinkLostError, answers
+from colab_magics.tunnel.ssh_link import LinkLostError, Master, answers
 from colab_magics.tunnel.ssh_script import script
 from colab_magics.tunnel.ssh_sentences import HostKeyError
 
@@ -35,7 +36,7 @@ GIVE_UP_S = 24 * 3600.0
 LOOK_S = 30.0
 """How often it looks whether somebody still answers at the forward's other end."""
 
-ASK_S = 60.0
+ASK_S = 20.0
 REAP_S = 2.0
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -49,113 +50,147 @@ def main(argv: list[str]) -> int:
     kept = folder.kept()
     if kept is None:
         return 1
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+    _on(signal.SIGTERM, signal.SIGHUP, do=_leave)
     _say(pid=os.getpid())
+    keeper = Keeper(folder, kept)
     try:
-        kept = _begin(folder, kept)
-        if kept is not None:
-            _keep(folder, kept)
+        if keeper.begin():
+            keeper.keep()
     except ColabError as error:
         _say(error=str(error))
         return 1
     except KeyboardInterrupt:
         return 130
     finally:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _do_nothing)
-        link = folder.kept() or kept
-        if link is not None:
-            link.link.end()
-            drop_control(link.link.control)
-            _reap()
+        _on(signal.SIGTERM, signal.SIGHUP, do=_do_nothing)
+        keeper.end()
     return 0
 
 
-def _begin(folder: Folder, kept: Kept) -> Kept | None:
-    """Connect, let go of whoever asked, and be told the ports; None: they went away instead."""
-    kept.link.connect(log=folder.log, may_ask=kept.may_ask)
-    os.setsid()
-    signal.signal(signal.SIGINT, _do_nothing)
-    signal.signal(signal.SIGHUP, _do_nothing)
-    _say(connected=True)
-    told = sys.stdin.readline()
-    if not told:
-        return None
-    kept = replace(kept, may_ask=False, **json.loads(told))
-    folder.write_kept(kept)
-    folder.write_state(OPEN)
-    _say(kept=True)
-    with open(os.devnull, "r+b") as nothing:
-        for descriptor in (0, 1, 2):
-            os.dup2(nothing.fileno(), descriptor)
-    return kept
+class Keeper:
+    """One connection, from its first opening to its end."""
 
+    def __init__(self, folder: Folder, kept: Kept) -> None:
+        """Take an order; nothing is opened yet."""
+        self._folder, self._kept = folder, kept
+        self._link = kept.link
+        self._master: Master | None = None
 
-def _keep(folder: Folder, kept: Kept) -> None:
-    """Until the server there is gone: wait for the connection's end, then open it again."""
-    while True:
-        folder.write_state(OPEN)
-        reason = _watch(kept)
-        if reason is None:
-            folder.write_state(RECONNECTING, "the connection was lost")
-            reason = _reconnect(folder, kept)
-        if reason is not None:
-            folder.write_state(GONE, reason)
-            return
+    def begin(self) -> bool:
+        """Connect, and be told the ports by whoever asked; False: they went away instead."""
+        self._master = self._link.connect(log=self._folder.log, may_ask=self._kept.may_ask)
+        os.setsid()
+        _on(signal.SIGINT, signal.SIGHUP, do=_do_nothing)
+        _say(connected=True)
+        told = sys.stdin.readline()
+        if not told:
+            return False
+        self._kept = replace(self._kept, may_ask=False, **json.loads(told))
+        self._folder.write_kept(self._kept)
+        self._folder.write_state(OPEN)
+        _say(kept=True)
+        with open(os.devnull, "r+b") as nothing:
+            for descriptor in (0, 1, 2):
+                os.dup2(nothing.fileno(), descriptor)
+        return True
 
+    def keep(self) -> None:
+        """Until there is nothing to keep: wait for the connection's end, then open it again."""
+        while True:
+            self._folder.write_state(OPEN)
+            reason = self._watch()
+            if reason is None:
+                self._folder.write_state(RECONNECTING, "the connection was lost")
+                reason = self._reconnect()
+            if reason is not None:
+                self._folder.write_state(GONE, reason)
+                return
 
-def _watch(kept: Kept) -> str | None:
-    """Wait until the connection is lost, which is None, or the server there is gone, and why."""
-    try:
-        with kept.link.watched() as line:
-            while True:
-                if not select.select([line], [], [], LOOK_S)[0]:
-                    reason = None if answers(kept.local_port) else _why_gone(kept)
+    def end(self) -> None:
+        """End the connection, and leave nothing behind."""
+        self._link.end(self._master)
+        drop_control(self._link.control)
+        _reap()
+
+    def _watch(self) -> str | None:
+        """Wait until the connection is lost, which is None, or there is nothing to keep, and why."""
+        try:
+            with self._link.watched() as line:
+                while True:
+                    if select.select([line], [], [], LOOK_S)[0]:
+                        if not line.recv(4096):
+                            return None
+                        continue
+                    reason = self._why_not_mine() or self._why_silent()
                     if reason is not None:
                         return reason
-                elif not line.recv(4096):
-                    return None
-    except (OSError, LinkLostError):
-        return None
+        except (OSError, LinkLostError):
+            return None
 
+    def _reconnect(self) -> str | None:
+        """Try until there is a connection, which is None, or there is nothing to keep, and why."""
+        failures = 0
+        lost_at = time.monotonic()
+        while time.monotonic() - lost_at < GIVE_UP_S:
+            self._link.end(self._master)
+            _reap()
+            time.sleep(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)])
+            failures += 1
+            reason = self._why_not_mine()
+            if reason is not None:
+                return reason
+            try:
+                self._master = self._link.connect(log=self._folder.log)
+                reason = self._why_gone()
+                if reason is None:
+                    self._link.forward(self._kept.local_port, to=self._kept.remote_port)
+                return reason
+            except HostKeyError as error:
+                return str(error)
+            except TunnelError as error:
+                self._folder.write_state(RECONNECTING, str(error))
+        return f"the machine was out of reach for {GIVE_UP_S / 3600:g} h"
 
-def _reconnect(folder: Folder, kept: Kept) -> str | None:
-    """Try until there is a connection, which is None, or nothing to connect to, and why."""
-    failures = 0
-    lost_at = time.monotonic()
-    while time.monotonic() - lost_at < GIVE_UP_S:
-        _reap()
-        time.sleep(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)])
-        failures += 1
+    def _why_not_mine(self) -> str | None:
+        """Why this is not for us to keep, if it is not: somebody has taken the order away."""
+        return None if self._folder.kept() == self._kept else "it was taken out of the keeper's hands"
+
+    def _why_silent(self) -> str | None:
+        """Why nobody answers at the forward's other end, if the server there has ended."""
+        if answers(self._kept.local_port):
+            return None
         try:
-            kept.link.end()
-            kept.link.connect(log=folder.log)
-            reason = _why_gone(kept)
-            if reason is None:
-                kept.link.forward(kept.local_port, to=kept.remote_port)
-            return reason
-        except HostKeyError as error:
-            return str(error)
-        except TunnelError as error:
-            folder.write_state(RECONNECTING, str(error))
-    return f"the machine was out of reach for {GIVE_UP_S / 3600:g} h"
+            return self._why_gone()
+        except LinkLostError:
+            raise
+        except TunnelError:
+            return None  # nobody could be asked in time; ssh itself will notice if the link is dead
 
+    def _why_gone(self) -> str | None:
+        """Ask there whether the server still runs: None, if it does.
 
-def _why_gone(kept: Kept) -> str | None:
-    """Ask there whether the server still runs: None, if it does. LinkLostError: nobody could be asked."""
-    printed = kept.link.run(script("status", name=kept.server, python=kept.python), timeout_s=ASK_S)
-    try:
-        facts: Any = json.loads(printed.strip().splitlines()[-1])
-        is_there = facts["pid"] is not None and facts["port"] == kept.remote_port
-    except (ValueError, LookupError, TypeError):
-        return None  # it cannot be told: then it is not said
-    return None if is_there else "the private server there has ended: open the session again"
+        Raises:
+            LinkLostError: the connection is not there.
+            TunnelError: there was no answer in time.
+        """
+        asked = script("status", name=self._kept.server, python=self._kept.python)
+        printed = self._link.run(asked, timeout_s=ASK_S)
+        try:
+            facts: Any = json.loads(printed.strip().splitlines()[-1])
+            is_there = facts["pid"] is not None and facts["port"] == self._kept.remote_port
+        except (ValueError, LookupError, TypeError):
+            return None  # it cannot be told: then it is not said
+        return None if is_there else "the private server there has ended: open the session again"
 
 
 def _say(**content: Any) -> None:
     with contextlib.suppress(OSError):
         print(json.dumps(content), flush=True)  # noqa: T201 - this is what it is for
+
+
+def _on(*numbers: int, do: Callable[[int, Any], None]) -> None:
+    for number in numbers:
+        signal.signal(number, do)
 
 
 def _leave(number: int, frame: Any) -> None:

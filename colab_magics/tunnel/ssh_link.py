@@ -46,6 +46,19 @@ class LinkLostError(TunnelError):
     """The connection is not there, or went away meanwhile."""
 
 
+@dataclass(frozen=True, slots=True)
+class Master:
+    """The process that holds a connection; pid 0 if it could not be told."""
+
+    pid: int
+    started: str
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is still that process."""
+        return bool(self.started) and started(self.pid) == self.started
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SshLink:
     """How one machine is reached, and where the connection to it is held.
@@ -73,7 +86,7 @@ class SshLink:
 
     # --- its life ----------------------------------------------------------------------------------------
 
-    def connect(self, *, log: Path, may_ask: bool = False) -> None:
+    def connect(self, *, log: Path, may_ask: bool = False) -> Master:
         """Open the connection; it is in the background then, in a session of its own.
 
         Args:
@@ -104,6 +117,7 @@ class SshLink:
         code = self._call(command, log, timeout_s=None if may_ask else CONNECT_S, to_terminal=may_ask)
         if code:
             raise self._with_fingerprint(self._explain(log.read_text(errors="replace")))
+        return self._master()
 
     @contextmanager
     def watched(self) -> Iterator[socket.socket]:
@@ -115,21 +129,21 @@ class SshLink:
                 raise LinkLostError(f"the connection to {self.host} is not there") from error
             yield line
 
-    def end(self) -> None:
-        """End the connection, and all that goes through it. It is no error if it is not there."""
+    def end(self, master: Master | None = None) -> None:
+        """End the connection, and all that goes through it. It is no error if it is not there.
+
+        Args:
+            master: the process that holds it, if that is known: it is ended even if its socket is lost.
+        """
         with contextlib.suppress(LinkLostError), self.watched() as line:
-            pid = self._master_pid()
-            began = started(pid) if pid else ""
+            master = master or self._master()
             self._control("exit")
             line.settimeout(CONTROL_S)
-            try:
+            with contextlib.suppress(OSError):
                 while line.recv(4096):
                     pass
-            except TimeoutError:
-                if pid and began and started(pid) == began:
-                    os.kill(pid, signal.SIGKILL)
-            except OSError:
-                pass
+        if master is not None and master.runs:
+            os.kill(master.pid, signal.SIGKILL)
         self.control.unlink(missing_ok=True)
 
     # --- what goes through it ------------------------------------------------------------------------------
@@ -183,7 +197,7 @@ class SshLink:
             raise TunnelError(f"{self.host} did not answer in {timeout_s:g} s") from error
         if done.returncode == 255:
             raise LinkLostError(f"the connection to {self.host} was lost")
-        return done.stdout.decode(errors="replace")
+        return (done.stdout or done.stderr).decode(errors="replace")
 
     def _control(self, verb: str, *more: str) -> int:
         command = ["ssh", *_CONTROL_ONLY, "-o", f"ControlPath={self.control}", "-O", verb, *more, "there"]
@@ -193,33 +207,33 @@ class SshLink:
             return 255
         return done.returncode
 
-    def _master_pid(self) -> int | None:
+    def _master(self) -> Master:
         command = ["ssh", *_CONTROL_ONLY, "-o", f"ControlPath={self.control}", "-O", "check", "there"]
         try:
             done = subprocess.run(command, capture_output=True, timeout=CONTROL_S, check=False)
-        except (subprocess.TimeoutExpired, FileNotFoundError):
-            return None
+        except subprocess.TimeoutExpired:
+            return Master(0, "")
         found = re.search(rb"pid=(\d+)", done.stdout + done.stderr)
-        return int(found[1]) if found else None
+        pid = int(found[1]) if found else 0
+        return Master(pid, started(pid) if pid else "")
 
     def _call(self, command: list[str], log: Path, *, timeout_s: float | None, to_terminal: bool) -> int:
         with log.open("ab") as sink:
+            # The master keeps what it is given here as long as it lives: no pipe of ours.
+            where = sys.stderr if to_terminal else sink
             try:
-                # The master keeps what it is given here as long as it lives: no pipe of ours.
-                done = subprocess.run(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=sys.stderr if to_terminal else sink,
-                    timeout=timeout_s,
-                    check=False,
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=where
                 )
             except FileNotFoundError as error:
                 raise _no_ssh() from error
+            try:
+                return process.wait(timeout_s)
             except subprocess.TimeoutExpired:
                 sink.write(b"ssh: timed out\n")
                 return 255
-        return done.returncode
+            finally:
+                _terminate(process)
 
     def _with_fingerprint(self, error: TunnelError) -> TunnelError:
         """The same error; of an unknown machine, with its key's fingerprint, which ssh only tells aside."""
@@ -264,6 +278,17 @@ def answers(port: int) -> bool:
 
 def _options(*options: str) -> list[str]:
     return [word for option in options for word in ("-o", option)]
+
+
+def _terminate(process: subprocess.Popen[bytes]) -> None:
+    """End a process, if it runs, so that it can end its own: ssh its ProxyCommand."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(CONTROL_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _no_ssh() -> UsageError:

@@ -16,11 +16,14 @@ _BRING = """\
 umask 077
 set -f
 base="${{XDG_STATE_HOME:-$HOME/.local/state}}/colab-magics/servers/"{name}
-mkdir -p "$base" && chmod 700 "$base" || exit 3
+mkdir -p "$base" && chmod 700 "$base" && : >"$base/.program-$$" || {{
+    echo '{{"error": "its home folder cannot be written to: is the disk full?"}}'
+    exit 1
+}}
 cat >"$base/.program-$$" <<'{mark}'
 {program}
 {mark}
-mv "$base/.program-$$" "$base/private_server.py" || exit 3
+mv "$base/.program-$$" "$base/private_server.py"
 """
 
 # Programs that run without a terminal get a short PATH: what people install by conda or venv is not in it.

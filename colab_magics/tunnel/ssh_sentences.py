@@ -27,12 +27,8 @@ _TROUBLES = (
     ("can't open user config file", "{config} cannot be read"),
     ("bad configuration option", "{config} has an option that this ssh does not know: {last}"),
 )
-_NOISE = (
-    "kex_exchange_identification:",
-    "Connection closed by",
-    "Warning: Permanently added",
-    "debug1:",
-)
+_HUNG_UP = ("kex_exchange_identification:", "banner exchange:", "Connection closed by", "Connection reset by")
+_NOISE = (*_HUNG_UP, "Warning: Permanently added", "debug1:")
 
 
 def explain(said: str, *, host: str, name: str, config: str) -> TunnelError:
@@ -58,7 +54,7 @@ def explain(said: str, *, host: str, name: str, config: str) -> TunnelError:
     for sign, meaning in _TROUBLES:
         if sign in lower:
             return TunnelError(f"ssh did not reach {host}: {meaning.format(config=config, last=last)}")
-    if "kex_exchange_identification" in said or "Connection closed by" in said:
+    if any(line.startswith(_HUNG_UP) for line in lines):
         told = [line for line in lines if not line.startswith(_NOISE)]
         why = f": {told[-1]}" if told else "; `ssh -v` in a terminal shows more"
         return TunnelError(f"the connection to {host} was closed before ssh could begin{why}")

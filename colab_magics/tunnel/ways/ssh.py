@@ -46,7 +46,8 @@ CLOSE_S = 40.0
 def open(target: Ssh, plan: Plan, *, name: str) -> tuple[Runtime, dict[str, Any]]:
     """Find or start the server there, and have a port here that leads to it."""
     folder = Folder.of(name)
-    facts, kept = _as_it_is(folder, plan) or _anew(folder, target, plan, name=name)
+    with folder.locked():
+        facts, kept = _as_it_is(folder, plan) or _anew(folder, target, plan, name=name)
     runtime = facts.runtime(name, port=kept.local_port)
     return replace(runtime, gone_after_s=GONE_AFTER_S), {}
 
@@ -54,9 +55,10 @@ def open(target: Ssh, plan: Plan, *, name: str) -> tuple[Runtime, dict[str, Any]
 def close(reached: Reached) -> str | None:
     """End the server there, the forward and its keeper; a sentence, if it could not all be."""
     folder = Folder.of(reached.name)
-    kept = folder.kept()
-    note = None if kept is None else _close_there(kept)
-    folder.end()
+    with folder.locked():
+        kept = folder.kept()
+        note = None if kept is None else _close_there(kept)
+        folder.end()
     return note
 
 
@@ -151,13 +153,14 @@ def _keeper(folder: Folder) -> Iterator[_Keeper]:
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with process:
         keeper = _Keeper(process)
-        pid = keeper.hear()["pid"]
+        pid = 0
         try:
+            pid = keeper.hear()["pid"]
             keeper.hear()
             yield keeper
         except KeyboardInterrupt:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError, TunnelError):
+                os.kill(pid or keeper.hear()["pid"], signal.SIGTERM)
             raise
         finally:
             keeper.part()
