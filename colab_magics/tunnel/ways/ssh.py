@@ -108,9 +108,11 @@ def _anew(folder: Folder, target: Ssh, plan: Plan, *, name: str) -> tuple[Server
             kept = replace(kept, remote_port=facts.port, local_port=port)
             keeper.tell(local_port=kept.local_port, remote_port=kept.remote_port)
             keeper.hear()
-    except BaseException:
+    except BaseException as error:
         folder.end()
         drop_control(link.control)
+        if before is not None:
+            folder.put_back(before, str(error) or "opening it again was interrupted")
         raise
     return facts, kept
 
