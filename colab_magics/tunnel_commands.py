@@ -54,6 +54,8 @@ def _open(desk: Desk, arguments: argparse.Namespace, target: str) -> TunnelCard:
         yes=arguments.yes,
         say=lambda sentence: screen.update(Lines((sentence,))),
         folder=desk.folder,
+        python=arguments.python,
+        ssh_config=desk.settings.ssh_config,
     )
     try:
         return _card(open_session(parse_target(target), plan))
@@ -87,8 +89,9 @@ def _close(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Lines:
     name = rest[0] if rest else None
     _no_more(rest[1:], after="close")
     reached, _ = the_session(name)
-    close_session(reached)
-    return Lines((f"{reached.name} ({reached.target}) is closed.",))
+    note = close_session(reached)
+    closed = f"{reached.name} ({reached.target}) is closed."
+    return Lines((closed, f"{note}.") if note else (closed,))
 
 
 def _job(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Renderable:

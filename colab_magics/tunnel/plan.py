@@ -24,6 +24,8 @@ class Plan:
         yes: whether questions count as answered with yes.
         say: where progress is told.
         folder: where the person is.
+        python: the interpreter of the machine that its server shall run in; None for the best that is there.
+        ssh_config: the file that ssh reads in place of its own configuration; empty for those.
     """
 
     name: str | None = None
@@ -32,6 +34,8 @@ class Plan:
     yes: bool = False
     say: Say = field(default=lambda sentence: None)
     folder: Path = field(default_factory=Path.cwd)
+    python: str | None = None
+    ssh_config: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +66,12 @@ class Way(Protocol):
         """
         ...
 
-    def close(self, reached: Reached) -> None:
-        """End what `open` began; nothing of it stays, here or there. What is gone already is no error."""
+    def close(self, reached: Reached) -> str | None:
+        """End what `open` began; nothing of it stays, here or there. What is gone already is no error.
+
+        Returns:
+            A sentence, if something of it ends only later.
+        """
         ...
 
     def state(self, reached: Reached) -> str:
