@@ -54,6 +54,8 @@ def _open(desk: Desk, arguments: argparse.Namespace, target: str) -> TunnelCard:
         yes=arguments.yes,
         say=lambda sentence: screen.update(Lines((sentence,))),
         folder=desk.folder,
+        remote=arguments.remote or desk.settings.remote,
+        branch=desk.settings.branch,
     )
     try:
         return _card(open_session(parse_target(target), plan))
@@ -68,6 +70,7 @@ def _card(session: Session) -> TunnelCard:
         display_name=session.display_name,
         facts=session.facts,
         close=f"{typed('tunnel')} close {session.name}",
+        notes=tuple(session.reached.held.get("notes", ())),
     )
 
 

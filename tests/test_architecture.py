@@ -53,10 +53,12 @@ LAYERS: tuple[tuple[str, Layer, str | None], ...] = (
     ("colab_magics/display/*", Layer.SHELL, "display"),
     ("colab_magics/daemon/attempt", Layer.COMPOSITION, "daemon"),
     ("colab_magics/daemon/hands", Layer.COMPOSITION, "daemon"),
+    ("colab_magics/daemon/door", Layer.COMPOSITION, "daemon"),
     ("colab_magics/daemon/heartbeat", Layer.COMPOSITION, "daemon"),
     ("colab_magics/daemon/in_notebook", Layer.COMPOSITION, "daemon"),
     ("colab_magics/daemon/loop", Layer.COMPOSITION, "daemon"),
     ("colab_magics/daemon/service", Layer.COMPOSITION, "daemon"),
+    ("colab_magics/daemon/visits", Layer.COMPOSITION, "daemon"),
     ("colab_magics/daemon/*", Layer.SHELL, "daemon"),
     ("colab_magics/grids", Layer.PART, None),
     # The verbs stand side by side: each is a group of its own, with what only it is made of.

@@ -24,6 +24,7 @@ class Plan:
         yes: whether questions count as answered with yes.
         say: where progress is told.
         folder: where the person is.
+        remote, branch: whose queue is meant, of a daemon; empty for what the settings say.
     """
 
     name: str | None = None
@@ -32,6 +33,8 @@ class Plan:
     yes: bool = False
     say: Say = field(default=lambda sentence: None)
     folder: Path = field(default_factory=Path.cwd)
+    remote: str = ""
+    branch: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

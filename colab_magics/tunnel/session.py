@@ -16,9 +16,9 @@ from colab_magics.tunnel import book
 from colab_magics.tunnel.hand import Hand
 from colab_magics.tunnel.plan import Plan, Reached, Way
 from colab_magics.tunnel.targets import FORMS, Daemon, Local, Official, Ssh, Target, Url
-from colab_magics.tunnel.ways import job, local, url
+from colab_magics.tunnel.ways import daemon, job, local, url
 
-WAYS: Mapping[str, Way] = {"local": local, "url": url, "job": job}
+WAYS: Mapping[str, Way] = {"daemon": daemon, "local": local, "url": url, "job": job}
 
 _KINDS: Mapping[type[Target], str] = {
     Local: "local", Url: "url", Ssh: "ssh", Official: "colab", Daemon: "daemon",
