@@ -24,6 +24,7 @@ from colab_magics.tunnel.session import (
     open_sessions,
     state_of,
     the_session,
+    usual_target,
 )
 from colab_magics.tunnel.targets import parse_target
 
@@ -58,7 +59,7 @@ def _open(desk: Desk, arguments: argparse.Namespace, target: str) -> TunnelCard:
         branch=desk.settings.branch,
     )
     try:
-        return _card(open_session(parse_target(target), plan))
+        return _card(open_session(parse_target(target) if target else usual_target(plan), plan))
     finally:
         screen.close()
 
