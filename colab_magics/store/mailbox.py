@@ -54,9 +54,13 @@ class Mailbox:
         self._repository.set_refs({here: None})
         return parse_answer(self._repository.read(commit, paths.ANSWER) or b"")
 
-    def clear(self, ask_id: str) -> None:
-        """Delete the ask and its answer, whichever there are. What is gone already is well."""
-        refs = (paths.ask_ref(ask_id), paths.answer_ref(ask_id))
+    def clear(self, ask_id: str, *, is_answered: bool = False) -> None:
+        """Delete the ask and its answer, whichever there are. What is gone already is well.
+
+        Args:
+            is_answered: the answer was seen, so the ask is gone.
+        """
+        refs = [paths.answer_ref(ask_id), *([] if is_answered else [paths.ask_ref(ask_id)])]
         self._repository.push(self._remote, [PushUpdate(None, ref) for ref in refs])
 
     # --- the worker --------------------------------------------------------------------------------------

@@ -30,7 +30,8 @@ PATIENCE_S = 120.0
 """How long an answer may take: the daemon's next look, its push budget, and the start of a server."""
 
 SILENT_S = 300.0
-"""After so long without a sign of life nobody waits for a daemon: it is ten times the longest heartbeat."""
+"""A daemon that was silent for so long is asked only if it is named: ten times the longest heartbeat, measured
+by two clocks, which may differ."""
 
 END_S = 10.0
 """How long `close` waits for the server there to be gone."""
@@ -40,16 +41,33 @@ ALLOW = "`--expose loopback`, `url:https://…` or `ssh:USER@RELAY` with `jupyte
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A queue, its daemons that live, and where they are asked."""
+    """A queue, its daemons' signs of life as of `now`, and where they are asked."""
 
     queue: Queue
     mailbox: Mailbox
     lives: Mapping[str, Live]
+    now: float
+
+    @property
+    def living(self) -> list[str]:
+        """Those that were heard of lately."""
+        return [worker for worker, live in sorted(self.lives.items()) if self.now - live.at < SILENT_S]
 
     @property
     def offering(self) -> list[str]:
-        """Those that offer a session which can be reached from here."""
-        return [worker for worker, live in self.lives.items() if live.expose and _is_within_reach(live)]
+        """Those of them that offer a session which can be reached from here."""
+        lives = {worker: self.lives[worker] for worker in self.living}
+        return [worker for worker, live in lives.items() if live.expose and _is_within_reach(live)]
+
+    @property
+    def listed(self) -> str:
+        """All of them, for a person."""
+        return ", ".join(self._told(worker) for worker in sorted(self.lives))
+
+    def _told(self, worker: str) -> str:
+        live = self.lives[worker]
+        silent = "" if worker in self.living else f", silent for {(self.now - live.at) / 60:.0f} min"
+        return f"{worker} ({live.expose or 'offers no session'}{silent})"
 
 
 def find(plan: Plan) -> Found:
@@ -61,10 +79,8 @@ def find(plan: Plan) -> Found:
     settings = Settings.from_env()
     repository = find_project(plan.folder)
     queue = remote_queue(repository, plan.remote or settings.remote, branch=plan.branch or settings.branch)
-    now = time.time()
     lives = queue.store.refresh().lives
-    living = {worker: live for worker, live in sorted(lives.items()) if now - live.at < SILENT_S}
-    return Found(queue, mailbox_of(repository, queue), living)
+    return Found(queue, mailbox_of(repository, queue), lives, time.time())
 
 
 def open(target: Daemon, plan: Plan, *, name: str) -> tuple[Runtime, dict[str, Any]]:
@@ -120,19 +136,8 @@ def state(reached: Reached) -> str:
 
 
 def _chosen(found: Found, target: Daemon) -> str:
-    """The daemon that is meant. UsageError: there is none, or more than one."""
-    matching = [worker for worker in found.lives if worker.startswith(target.worker)]
-    if not found.lives:
-        raise UsageError(
-            f"no daemon works on {found.queue.address}: `jupyter colab daemon --repo … --expose …` starts one"
-        )
-    if not matching:
-        raise UsageError(f"no daemon's name begins with {target.worker!r}; there are {_listed(found)}")
-    if not target.worker and len(matching) > 1:
-        matching = [worker for worker in matching if worker in found.offering] or matching
-    if len(matching) > 1 and target.worker not in matching:
-        raise UsageError(f"several daemons work here, {_listed(found)}: `daemon:ID` says which")
-    worker = target.worker if target.worker in matching else matching[0]
+    """The daemon that is meant. UsageError: there is none, more than one, or it offers no session."""
+    worker = _named(found, target.worker) if target.worker else _only(found)
     live = found.lives[worker]
     if not live.expose:
         raise UsageError(f"the daemon {worker} offers no session: its owner did not allow it; {ALLOW}")
@@ -144,10 +149,29 @@ def _chosen(found: Found, target: Daemon) -> str:
     return worker
 
 
-def _listed(found: Found) -> str:
-    return ", ".join(
-        f"{worker} ({live.expose or 'offers no session'})" for worker, live in found.lives.items()
-    )
+def _named(found: Found, beginning: str) -> str:
+    matching = [worker for worker in sorted(found.lives) if worker.startswith(beginning)]
+    if not matching:
+        there = f"there are {found.listed}" if found.lives else "there is none at all"
+        raise UsageError(f"no daemon's name begins with {beginning!r}; {there}")
+    if len(matching) > 1 and beginning not in matching:
+        raise UsageError(f"{beginning!r} begins several daemons' names: {', '.join(matching)}")
+    return beginning if beginning in matching else matching[0]
+
+
+def _only(found: Found) -> str:
+    if not found.living:
+        silent = (
+            f"; of old there are {found.listed}, and `daemon:ID` asks one all the same" if found.lives else ""
+        )
+        raise UsageError(
+            f"no daemon works on {found.queue.address}: `jupyter colab daemon --repo … --expose …` "
+            f"starts one{silent}"
+        )
+    candidates = found.offering or found.living
+    if len(candidates) > 1:
+        raise UsageError(f"several daemons work here, {found.listed}: `daemon:ID` says which")
+    return candidates[0]
 
 
 def _is_within_reach(live: Live) -> bool:
@@ -159,11 +183,12 @@ def _ask(found: Found, worker: str, plan: Plan) -> dict[str, Any]:
     key, now = sealing.Key.new(), time.time()
     ask = Ask(ask_id=uuid.uuid4().hex, worker=worker, key=key.public, at=now, expires_at=now + LIFE_S)
     plan.say(f"Asking the daemon {worker} for a session …")
+    answer = None
     try:
         found.mailbox.ask(ask)
         answer = _wait(found, ask)
     finally:
-        _clear(found.mailbox, ask)
+        _clear(found.mailbox, ask, is_answered=answer is not None)
     content = key.open(answer.sealed)
     if (content.get("ask"), content.get("worker")) != (ask.ask_id, worker):
         raise TunnelError(f"the answer belongs to another question than the one to the daemon {worker}")
@@ -189,9 +214,9 @@ def _wait(found: Found, ask: Ask) -> Answer:
     )
 
 
-def _clear(mailbox: Mailbox, ask: Ask) -> None:
+def _clear(mailbox: Mailbox, ask: Ask, *, is_answered: bool) -> None:
     try:
-        mailbox.clear(ask.ask_id)
+        mailbox.clear(ask.ask_id, is_answered=is_answered)
     except StoreError:
         pass  # both expire, and a daemon deletes them then
 
