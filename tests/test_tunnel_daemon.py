@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
+import queue
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +22,7 @@ import harness
 import psutil
 import pytest
 from daemons import Project
+from jupyter_servers import Certificate, make_certificate
 from kernel_client import Frontend
 from proxy_process import proxy_process
 
@@ -299,8 +305,65 @@ def test_without_a_target_it_is_the_daemon_that_offers_a_session(person: Project
     assert json.loads(opened.stdout)["target"] == f"daemon:{daemon.worker}"
 
 
-def test_a_tunnel_that_the_owner_runs(person: Project, start: Start) -> None:
-    """The server listens where the tunnel leads to, and takes what comes in under the tunnel's name."""
+def test_a_session_through_a_tunnel_that_the_owner_runs(
+    person: Project, start: Start, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands for the tunnel ends TLS here, as cloudflared or a reverse proxy does elsewhere."""
+    certificate = make_certificate(own_home / "tls")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.public))
+    port = free_port()
+    with tls_tunnel(port, certificate) as outside:
+        daemon = start("--expose", f"url:https://localhost:{outside}", "--expose-port", str(port))
+        opened = colab(person, "tunnel", "daemon")
+        assert opened.returncode == 0, opened.stderr
+        assert sessions.load().get("daemon").url == f"https://localhost:{outside}"
+        with (
+            proxy_process(own_home, own_home / "runtime", arguments=["--runtime", "daemon"]) as proxy,
+            Frontend(proxy.connection) as frontend,
+        ):
+            assert frontend.run("print(6 * 7)").stdout == "42\n"
+        [server] = daemon.servers()
+        assert colab(person, "tunnel", "close").returncode == 0
+        harness.wait_until(lambda: not server.is_running(), what="the server's end")
+
+
+@contextlib.contextmanager
+def tls_tunnel(port: int, certificate: Certificate) -> Iterator[int]:
+    """An address that speaks TLS, leads to a port of this machine, and is there as long as the block."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.public, certificate.private)
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            writer.close()
+            return
+        await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
+
+    async def serve() -> None:
+        async with await asyncio.start_server(take, "127.0.0.1", 0, ssl=context) as server:
+            told.put(server.sockets[0].getsockname()[1])
+            await asyncio.get_running_loop().run_in_executor(None, over.wait)
+
+    told: queue.SimpleQueue[int] = queue.SimpleQueue()
+    over = threading.Event()
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    try:
+        yield told.get(timeout=30)
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_the_server_takes_what_comes_under_the_tunnels_name(person: Project, start: Start) -> None:
     port = free_port()
     daemon = start("--expose", "url:https://gpu.example.org/", "--expose-port", str(port))
     key, mailbox = sealing.Key.new(), mailbox_of(person)

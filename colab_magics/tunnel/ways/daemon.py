@@ -30,8 +30,8 @@ PATIENCE_S = 120.0
 """How long an answer may take: the daemon's next look, its push budget, and the start of a server."""
 
 SILENT_S = 300.0
-"""A daemon that was silent for so long is asked only if it is named: ten times the longest heartbeat, measured
-by two clocks, which may differ."""
+"""A daemon that was silent for so long is asked only if it is named: ten times the longest heartbeat, by two
+clocks, which may differ."""
 
 END_S = 10.0
 """How long `close` waits for the server there to be gone."""
