@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from colab_magics.daemon.exposure import Exposure, parse_exposure
+from colab_magics.daemon.visits import note_on_sharing
 from colab_magics.errors import CorruptError, TunnelError, UsageError
 from colab_magics.jobs.asking import (
     Answer,
@@ -105,3 +106,15 @@ def test_the_ways_in(text: str, port: int | None, exposure: Exposure) -> None:
 def test_what_is_no_way_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_exposure(text, port=8899)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "words"),
+    [
+        (None, "share the machine, which has no GPU"),
+        ({"name": "Tesla T4", "count": 1}, "both share the one GPU, Tesla T4"),
+        ({"name": "A100", "count": 4}, "see the same 4 GPUs"),
+    ],
+)
+def test_whoever_comes_is_told_what_is_shared_with_the_jobs(gpu: dict[str, Any] | None, words: str) -> None:
+    assert words in note_on_sharing(gpu)

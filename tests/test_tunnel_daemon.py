@@ -22,6 +22,7 @@ import harness
 import psutil
 import pytest
 from daemons import Project
+from git_http import PASSWORDS, GitHttpServer
 from jupyter_servers import Certificate, make_certificate
 from kernel_client import Frontend
 from proxy_process import proxy_process
@@ -84,10 +85,12 @@ def start(person: Project, tmp_path: Path) -> Iterator[Start]:
     """Starts daemons; neither they nor their servers outlive the test."""
     started: list[DaemonProcess] = []
 
-    def start_daemon(*options: str, name: str = "home") -> DaemonProcess:
+    def start_daemon(
+        *options: str, name: str = "home", by: Project = person, repo: str = ""
+    ) -> DaemonProcess:
         said = tmp_path / f"{name}.said"
-        words = [sys.executable, "-m", "colab_magics.cli", "daemon", "--repo", person.remote, *options]
-        before = set(person.store.refresh().lives)
+        words = [sys.executable, "-m", "colab_magics.cli", "daemon", "--repo", repo or by.remote, *options]
+        before = set(by.store.refresh().lives)
         with said.open("wb") as output:
             process = subprocess.Popen(
                 [*words, "--workdir", tmp_path / name], stdout=output, stderr=output, cwd=tmp_path
@@ -95,7 +98,7 @@ def start(person: Project, tmp_path: Path) -> Iterator[Start]:
 
         def new() -> set[str]:
             assert process.poll() is None, said.read_text()
-            return set(person.store.refresh().lives) - before
+            return set(by.store.refresh().lives) - before
 
         [worker] = harness.wait_until(new, what="its first sign of life", every_s=0.1)
         started.append(DaemonProcess(process, said, worker))
@@ -183,6 +186,28 @@ def test_the_kernels_do_not_have_the_daemons_token(
     ):
         done = frontend.run("import os; print(os.environ.get('COLAB_GIT_TOKEN'))")
     assert done.stdout == "None\n"
+
+
+@pytest.mark.git_http
+def test_the_same_over_http_with_a_password(
+    start: Start, server: GitHttpServer, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote, password = server.create("lab"), PASSWORDS["writer"]
+    folder = harness.make_project(own_home / "lab")
+    kept = harness.write(own_home / "credentials", server.url("lab", user="writer") + "\n")
+    harness.git(folder, "config", "credential.helper", f"store --file {kept}")
+    harness.git(folder, "remote", "add", "origin", server.url("lab"))
+    harness.git(folder, "push", "-q", "origin", "main")
+    person = daemons.open_project(folder)
+    monkeypatch.setenv("COLAB_GIT_TOKEN", password)
+    repo = server.url("lab").replace("http://", "http://writer@")
+    daemon = start("--expose", "loopback", "--poll", "0.5", by=person, repo=repo)
+    before = harness.untouched_state(folder)
+    opened = colab(person, "tunnel", "daemon")
+    assert opened.returncode == 0, opened.stderr
+    assert (letters(remote), password in opened.stdout + daemon.words) == ([], False)
+    assert harness.untouched_state(folder) == before
+    assert colab(person, "tunnel", "close").returncode == 0
 
 
 def test_a_daemon_whose_owner_did_not_allow_it_says_so(person: Project, start: Start) -> None:

@@ -15,6 +15,7 @@ from colab_magics.daemon.pace import Pushes
 from colab_magics.daemon.telemetry import describe_gpu
 from colab_magics.errors import StoreError, TunnelError
 from colab_magics.jobs.asking import Answer, Ask
+from colab_magics.jobs.spec import Json
 from colab_magics.store.mailbox import Mailbox
 from colab_magics.tunnel import sealing
 
@@ -123,7 +124,8 @@ class Visits:
             opened = door.open(owner_pid=os.getpid())
         except TunnelError as error:
             return {"error": str(error)}
-        return {**opened, "expose": door.exposure.kind, "note": _shared()}
+        gpu = describe_gpu(os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return {**opened, "expose": door.exposure.kind, "note": note_on_sharing(gpu)}
 
     def _until_heard(self, ask: Ask, push: Callable[[], Any]) -> bool:
         """Push as the budget allows, again while nobody answers and somebody waits; whether it landed."""
@@ -140,8 +142,8 @@ class Visits:
         return False
 
 
-def _shared() -> str:
-    gpu = describe_gpu(os.environ.get("CUDA_VISIBLE_DEVICES"))
+def note_on_sharing(gpu: Mapping[str, Json] | None) -> str:
+    """What whoever visits should know of the jobs. `gpu` is as `telemetry.describe_gpu` says."""
     if gpu is None:
         return "Jobs of the queue go on beside the session; both share the machine, which has no GPU."
     if gpu["count"] == 1:
