@@ -102,6 +102,7 @@ class Visits:
                 logger.info("an ask for a session with %s came too late", ask.worker)
                 self._until_heard(ask, lambda: reception.mailbox.clear(ask.ask_id))
                 return
+            sealing.seal({}, to=ask.key)  # nothing is opened for somebody who could not read the answer
             content = self._receive(reception.door)
             told = {**content, "ask": ask.ask_id, "worker": self._worker}
             sealed = sealing.seal(told, to=ask.key)

@@ -225,7 +225,7 @@ def _address(content: Mapping[str, Any]) -> str:
     match content["expose"]:
         case "loopback":
             return f"http://127.0.0.1:{int(content['port'])}"
-        case "url":
+        case "url" if str(content["url"]).startswith("https://"):
             return str(content["url"])
         case way:
             raise TunnelError(f"the daemon is reached by {way!r}, which this release does not know")
