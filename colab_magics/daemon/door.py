@@ -69,7 +69,7 @@ class Door:
         port = self.exposure.port
         options = ["--owner-pid", str(owner_pid), "--idle-stop", f"{self._idle_stop_min:g}"]
         options += ["--port", str(port)] if port is not None else []
-        facts = parse_facts(self._run("open", *options), where="the daemon's machine")
+        facts = parse_facts(self._run("open", *options), where="its machine")
         with contextlib.suppress(psutil.Error):
             self._server = psutil.Process(facts.pid)
         try:

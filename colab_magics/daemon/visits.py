@@ -108,9 +108,11 @@ class Visits:
             sealed = sealing.seal(told, to=ask.key)
             answer = Answer(ask_id=ask.ask_id, worker=self._worker, sealed=sealed, expires_at=ask.expires_at)
             was_heard = self._until_heard(ask, lambda: reception.mailbox.answer(answer))
-            logger.info("a session was asked for: %s", content.get("error") or "it is open")
-            if not was_heard and content.get("is_new") and reception.door is not None:
-                reception.door.close()  # whoever asked has gone
+            if was_heard:
+                logger.info("a session was asked for: %s", content.get("error") or "it is open")
+            elif content.get("is_new") and reception.door is not None:
+                logger.info("a session was asked for, and nobody waits for it any more")
+                reception.door.close()
             reception.mailbox.sweep(now=self._now())
         except (StoreError, ValueError) as error:
             logger.warning("an ask for a session was not answered: %s", error)

@@ -36,6 +36,9 @@ clocks, which may differ."""
 END_S = 10.0
 """How long `close` waits for the server there to be gone."""
 
+REACHED = ("loopback", "url")
+"""The ways that this side follows. Of `ssh` the daemon's half is there."""
+
 ALLOW = "`--expose loopback`, `url:https://…` or `ssh:USER@RELAY` with `jupyter colab daemon` allows it"
 
 
@@ -141,6 +144,11 @@ def _chosen(found: Found, target: Daemon) -> str:
     live = found.lives[worker]
     if not live.expose:
         raise UsageError(f"the daemon {worker} offers no session: its owner did not allow it; {ALLOW}")
+    if live.expose not in REACHED:
+        raise UsageError(
+            f"the daemon {worker} is reached by way of {live.expose}, which this side does not follow yet: "
+            "let its owner choose --expose url:https://HOST"
+        )
     if not _is_within_reach(live):
         raise UsageError(
             f"the daemon {worker} offers a session to people on its own machine only, "
@@ -175,7 +183,9 @@ def _only(found: Found) -> str:
 
 
 def _is_within_reach(live: Live) -> bool:
-    return live.expose != "loopback" or live.machine.get("hostname") == socket.gethostname()
+    if live.expose != "loopback":
+        return live.expose in REACHED
+    return live.machine.get("hostname") == socket.gethostname()
 
 
 def _ask(found: Found, worker: str, plan: Plan) -> dict[str, Any]:
