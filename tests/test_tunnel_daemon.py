@@ -23,7 +23,7 @@ import psutil
 import pytest
 from daemons import Project
 from git_http import PASSWORDS, GitHttpServer
-from jupyter_servers import Certificate, make_certificate
+from jupyter_servers import TOKEN, Certificate, jupyter_server, make_certificate
 from kernel_client import Frontend
 from proxy_process import proxy_process
 
@@ -324,10 +324,24 @@ def test_without_a_target_it_is_the_daemon_that_offers_a_session(person: Project
         2,
         True,
     )
+    start(name="other")
     daemon = start("--expose", "loopback")
     opened = colab(person, "tunnel", "--json")
     assert opened.returncode == 0, opened.stderr
-    assert json.loads(opened.stdout)["target"] == f"daemon:{daemon.worker}"
+    assert (json.loads(opened.stdout)["target"], len(daemon.servers())) == ("daemon", 1)
+
+
+def test_without_a_target_and_a_daemon_it_is_the_only_server_that_is_registered(
+    person: Project, tmp_path: Path
+) -> None:
+    with jupyter_server(tmp_path / "server") as server:
+        opened = colab(person, "tunnel", f"{server.url}?token={TOKEN}", "--name", "gpu")
+        assert opened.returncode == 0, opened.stderr
+        again = colab(person, "tunnel", "--json")
+        assert again.returncode == 0, again.stderr
+        assert json.loads(again.stdout)["name"] == "gpu"
+        assert colab(person, "tunnel", f"{server.url}/other", "--name", "gpu").returncode == 2
+        assert colab(person, "tunnel", "close").returncode == 0
 
 
 def test_a_session_through_a_tunnel_that_the_owner_runs(

@@ -55,7 +55,7 @@ def usual_target(plan: Plan) -> Target:
     """
     offering = _offering(plan)
     if len(offering) == 1:
-        return Daemon(offering[0])
+        return Daemon()  # of several that live, it is the one that offers something
     known = book.load()
     runtimes = sessions.load().runtimes
     if len(runtimes) == 1 and not offering:
