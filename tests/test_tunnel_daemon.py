@@ -28,11 +28,12 @@ from kernel_client import Frontend
 from proxy_process import proxy_process
 
 from colab_kernel import sessions
-from colab_magics.jobs.asking import Ask
+from colab_magics.jobs.asking import Answer, Ask, serialize_answer
 from colab_magics.jobs.state import State
-from colab_magics.store.git import Repository
+from colab_magics.store.git import PushUpdate, Repository
 from colab_magics.store.mailbox import Mailbox
 from colab_magics.tunnel import book, sealing
+from colab_magics.tunnel.private_server import home
 
 Done = subprocess.CompletedProcess[str]
 
@@ -242,22 +243,18 @@ def test_an_ask_that_has_expired_is_deleted_and_not_answered(
     assert daemon.servers() == []
 
 
-def test_an_answer_that_nobody_read_is_deleted_once_it_has_expired(
+def test_an_answer_that_nobody_read_in_time_is_deleted(
     person: Project, start: Start, bare_remote: Path
 ) -> None:
-    daemon, mailbox = start(), mailbox_of(person)
-    mailbox.ask(an_ask(daemon.worker, sealing.Key.new(), life_s=5, ask_id="aa" * 16))
-    harness.wait_until(lambda: "answer" in letters(bare_remote)[0], what="the answer", every_s=0.1)
-
-    def ask_again() -> bool:  # an answer is also the occasion to look for old ones
-        key = sealing.Key.new()
-        ask = an_ask(daemon.worker, key, ask_id=os.urandom(16).hex())
-        mailbox.ask(ask)
-        harness.wait_until(lambda: mailbox.look(ask.ask_id), what="the answer", every_s=0.1)
-        mailbox.clear(ask.ask_id)
-        return f"refs/colab/answer/{'aa' * 16}" not in letters(bare_remote)
-
-    harness.wait_until(ask_again, what="the old one to be deleted", every_s=1)
+    """When the daemon answers somebody else, it looks for those."""
+    old = Answer(ask_id="aa" * 16, worker="somebody", sealed="", expires_at=time.time() - 1)
+    repository, mailbox = Repository.discover(person.folder), mailbox_of(person)
+    commit = repository.build_commit({"answer.json": serialize_answer(old)}, message="Answer", date_s=0)
+    repository.push("origin", [PushUpdate(commit, f"refs/colab/answer/{old.ask_id}")])
+    daemon = start()
+    mailbox.ask(an_ask(daemon.worker, sealing.Key.new()))
+    answered = f"refs/colab/answer/{'0f' * 16}"
+    harness.wait_until(lambda: letters(bare_remote) == [answered], what="only the new one", every_s=0.1)
 
 
 def test_a_job_runs_on_beside_an_open_session(person: Project, start: Start) -> None:
@@ -283,11 +280,15 @@ def test_the_server_ends_with_a_daemon_that_is_killed(person: Project, start: St
 
 
 def test_a_daemon_with_a_visitor_is_not_idle(person: Project, start: Start) -> None:
+    """A job keeps it until the visitor is there; then nobody uses the server, which ends first."""
     daemon = start("--expose", "loopback", "--idle-stop", "0.1")
+    go = person.folder.parent / "go"
+    person.submit(person.command("long", f"until [ -e {go} ]; do sleep 0.1; done"))
+    person.wait_for("long", State.RUNNING)
     assert colab(person, "tunnel", "daemon").returncode == 0
-    [server] = daemon.servers()
+    go.touch()
     daemon.process.wait(120)
-    assert not server.is_running()  # nobody used it: first it ended, then the daemon
+    assert "nobody has used this server" in (home(f"daemon-{daemon.worker}") / "server.log").read_text()
 
 
 def test_a_second_session_shares_the_server_and_leaves_it_to_the_first(person: Project, start: Start) -> None:

@@ -51,15 +51,16 @@ class Visits:
         """Args: the reception (None: nobody can ask), this daemon's name, its push budget, Unix seconds."""
         self._reception, self._worker, self._pushes, self._now = reception, worker, pushes, now
         self._known: set[str] = set()
+        self._waiting = 0
         self._asks: queue.SimpleQueue[Ask | None] = queue.SimpleQueue()
-        self._closing = threading.Event()
+        self._lock, self._closing = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="colab-visits", daemon=True)
 
     @property
     def is_open(self) -> bool:
-        """Whether somebody may be here: a daemon with a visitor is not idle."""
+        """Whether somebody is here, or was heard asking: a daemon with a visitor is not idle."""
         door = self._reception.door if self._reception else None
-        return door is not None and door.is_open
+        return self._waiting > 0 or (door is not None and door.is_open)
 
     def hear(self, asks: Mapping[str, Ask]) -> None:
         """Take what the last look showed. An ask that has expired is deleted, whoever was asked."""
@@ -67,6 +68,8 @@ class Visits:
         for ask in asks.values():
             if ask.ask_id not in self._known and (ask.worker == self._worker or ask.expires_at < now):
                 self._known.add(ask.ask_id)
+                with self._lock:
+                    self._waiting += 1
                 self._asks.put(ask)
         self._known &= set(asks)
         if self._known and self._thread.ident is None:
@@ -92,6 +95,8 @@ class Visits:
                     continue
                 if ask is not None:
                     self._attend(ask, self._reception)
+                    with self._lock:
+                        self._waiting -= 1
         finally:
             if door is not None:
                 door.close()
