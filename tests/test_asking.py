@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from colab_magics.daemon.answers import note_on_sharing
 from colab_magics.daemon.exposure import Exposure, parse_exposure
-from colab_magics.daemon.visits import note_on_sharing
 from colab_magics.errors import CorruptError, TunnelError, UsageError
 from colab_magics.jobs.asking import (
     Answer,

@@ -279,8 +279,8 @@ def test_the_server_ends_with_a_daemon_that_is_killed(person: Project, start: St
     assert colab(person, "tunnel", "close").returncode == 0
 
 
-def test_a_daemon_with_a_visitor_is_not_idle(person: Project, start: Start) -> None:
-    """A job keeps it until the visitor is there; then nobody uses the server, which ends first."""
+def test_a_daemon_that_somebody_uses_is_not_idle(person: Project, start: Start) -> None:
+    """A job keeps it until somebody is there; then nobody uses the server, which ends first."""
     daemon = start("--expose", "loopback", "--idle-stop", "0.1")
     go = person.folder.parent / "go"
     person.submit(person.command("long", f"until [ -e {go} ]; do sleep 0.1; done"))

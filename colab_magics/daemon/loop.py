@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+from colab_magics.daemon.answers import Answers, Reception
 from colab_magics.daemon.assignment import Stop as StopAttempt
 from colab_magics.daemon.farewell import end_all
 from colab_magics.daemon.hands import Finished, Hands, Setup
@@ -19,7 +20,6 @@ from colab_magics.daemon.home import Home
 from colab_magics.daemon.leavings import files_of, place, superseded_files
 from colab_magics.daemon.pace import DaemonSettings, Pushes
 from colab_magics.daemon.upkeep import Upkeep
-from colab_magics.daemon.visits import Reception, Visits
 from colab_magics.daemon.witness import Witness
 from colab_magics.errors import CorruptError, RefusedError, StoreError, UnreachableError
 from colab_magics.jobs import plan as planning
@@ -113,12 +113,12 @@ class Daemon:
         heart = Heartbeat(
             self._store, worker, hands, self._settings, self._pushes, now=self._now, expose=offers
         )
-        visits = Visits(self._reception, worker, self._pushes, now=self._now)
+        answers = Answers(self._reception, worker, self._pushes, now=self._now)
         upkeep = Upkeep(self._store, every_s=self._settings.upkeep_s)
         is_welcome = True
         try:
             upkeep.start()
-            self._loop(hands, heart, visits)
+            self._loop(hands, heart, answers)
             if hands.trouble is not None and not self._stopping.is_set():
                 raise StoreError(f"this machine cannot run jobs: {hands.trouble}") from hands.trouble
         except KeyboardInterrupt:
@@ -129,11 +129,11 @@ class Daemon:
             raise
         finally:
             goodbye = [self._leave] if is_welcome else []
-            steps = [hands.close, heart.close, visits.close, upkeep.close, *goodbye, self._home.close]
+            steps = [hands.close, heart.close, answers.close, upkeep.close, *goodbye, self._home.close]
             end_all(steps, hurry=hands.hurry)
         return self._done
 
-    def _loop(self, hands: Hands, heart: Heartbeat, visits: Visits) -> None:
+    def _loop(self, hands: Hands, heart: Heartbeat, answers: Answers) -> None:
         idle_since, failures = self._clock(), 0
         while True:
             try:
@@ -146,10 +146,10 @@ class Daemon:
                     self._look()
                     heart.start()  # not before: it overwrites what a process of this name showed that died
                 view = self._store.view()
-                visits.hear(view.asks)
+                answers.hear(view.asks)
                 moved = self._turn(view, hands, heart, draining=stopping)
                 failures = 0
-                if visits.is_open:
+                if answers.is_open:
                     idle_since = self._clock()
                 if moved or hands.holding():
                     idle_since = self._clock()

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from colab_magics.daemon.answers import Reception
 from colab_magics.daemon.assignment import Limits
-from colab_magics.daemon.door import Door
 from colab_magics.daemon.exposure import FORMS, Exposure, parse_exposure
 from colab_magics.daemon.hands import Setup
 from colab_magics.daemon.home import Home
 from colab_magics.daemon.loop import Daemon, Status
 from colab_magics.daemon.masking import secrets_in
+from colab_magics.daemon.offer import Offer
 from colab_magics.daemon.pace import DaemonSettings
-from colab_magics.daemon.visits import Reception
 from colab_magics.errors import StoreError, UsageError
 from colab_magics.jobs.budget import HOSTED_INTERVAL_S
 from colab_magics.jobs.paths import INTENT_BRANCH
@@ -92,7 +92,7 @@ def run_daemon(order: Order, *, on_status: Callable[[Status], None] = lambda sta
             secrets=[*known, *secrets_in(os.environ)],
         )
         mailbox = Mailbox(repository, remote=url, label=label)
-        reception = Reception(mailbox, door=_door(exposure, home.worker, setup, order))
+        reception = Reception(mailbox, offer=_offer(exposure, home.worker, setup, order))
         daemon = Daemon(store, home, settings_for(order), setup, reception=reception, on_status=on_status)
     except BaseException:
         home.close()
@@ -130,10 +130,10 @@ def exposure_of(order: Order) -> Exposure | None:
     return parse_exposure(order.expose, port=order.expose_port)
 
 
-def _door(exposure: Exposure | None, worker: str, setup: Setup, order: Order) -> Door | None:
+def _offer(exposure: Exposure | None, worker: str, setup: Setup, order: Order) -> Offer | None:
     if exposure is None:
         return None
-    return Door(
+    return Offer(
         exposure,
         worker=worker,
         python=setup.python,

@@ -19,7 +19,7 @@ OPEN_S = 120.0
 IDLE_STOP_MIN = 60.0
 
 
-class Door:
+class Offer:
     """Opens at most one server, which ends with this process, or when nobody has used it for a while."""
 
     def __init__(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from colab_magics.daemon.door import Door
+from colab_magics.daemon.offer import Offer
 from colab_magics.daemon.pace import Pushes
 from colab_magics.daemon.telemetry import describe_gpu
 from colab_magics.errors import StoreError, TunnelError
@@ -31,19 +31,19 @@ LOOK_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Reception:
-    """Where a daemon is asked for a session, and the door that it opens then; None if it may not."""
+    """Where a daemon is asked for a session, and what it offers then; None if nothing."""
 
     mailbox: Mailbox
-    door: Door | None
+    offer: Offer | None
 
     @property
     def offers(self) -> str:
         """How a session is reached, as the sign of life says it."""
-        return self.door.exposure.kind if self.door is not None else ""
+        return self.offer.exposure.kind if self.offer is not None else ""
 
 
-class Visits:
-    """Takes asks from the loop, opens the door, and answers."""
+class Answers:
+    """Takes asks from the loop, opens the session that is offered, and answers."""
 
     def __init__(
         self, reception: Reception | None, worker: str, pushes: Pushes, *, now: Callable[[], float]
@@ -54,13 +54,13 @@ class Visits:
         self._waiting = 0
         self._asks: queue.SimpleQueue[Ask | None] = queue.SimpleQueue()
         self._lock, self._closing = threading.Lock(), threading.Event()
-        self._thread = threading.Thread(target=self._work, name="colab-visits", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="colab-answers", daemon=True)
 
     @property
     def is_open(self) -> bool:
-        """Whether somebody is here, or was heard asking: a daemon with a visitor is not idle."""
-        door = self._reception.door if self._reception else None
-        return self._waiting > 0 or (door is not None and door.is_open)
+        """Whether somebody is here, or was heard asking: a daemon that somebody uses is not idle."""
+        offer = self._reception.offer if self._reception else None
+        return self._waiting > 0 or (offer is not None and offer.is_open)
 
     def hear(self, asks: Mapping[str, Ask]) -> None:
         """Take what the last look showed. An ask that has expired is deleted, whoever was asked."""
@@ -84,22 +84,22 @@ class Visits:
 
     def _work(self) -> None:
         assert self._reception is not None
-        door = self._reception.door
+        offer = self._reception.offer
         try:
             while not self._closing.is_set():
                 try:
                     ask = self._asks.get(timeout=LOOK_S)
                 except queue.Empty:
-                    if door is not None:
-                        door.rest()
+                    if offer is not None:
+                        offer.rest()
                     continue
                 if ask is not None:
                     self._attend(ask, self._reception)
                     with self._lock:
                         self._waiting -= 1
         finally:
-            if door is not None:
-                door.close()
+            if offer is not None:
+                offer.close()
 
     def _attend(self, ask: Ask, reception: Reception) -> None:
         try:
@@ -108,32 +108,32 @@ class Visits:
                 self._until_heard(ask, lambda: reception.mailbox.clear(ask.ask_id))
                 return
             sealing.seal({}, to=ask.key)  # nothing is opened for somebody who could not read the answer
-            content = self._receive(reception.door)
+            content = self._receive(reception.offer)
             told = {**content, "ask": ask.ask_id, "worker": self._worker}
             sealed = sealing.seal(told, to=ask.key)
             answer = Answer(ask_id=ask.ask_id, worker=self._worker, sealed=sealed, expires_at=ask.expires_at)
             was_heard = self._until_heard(ask, lambda: reception.mailbox.answer(answer))
             if was_heard:
                 logger.info("a session was asked for: %s", content.get("error") or "it is open")
-            elif content.get("is_new") and reception.door is not None:
+            elif content.get("is_new") and reception.offer is not None:
                 logger.info("a session was asked for, and nobody waits for it any more")
-                reception.door.close()
+                reception.offer.close()
             reception.mailbox.sweep(now=self._now())
         except (StoreError, ValueError) as error:
             logger.warning("an ask for a session was not answered: %s", error)
         except Exception:  # a bug of ours must not end what answers the next one
             logger.exception("an ask for a session was not answered")
 
-    def _receive(self, door: Door | None) -> dict[str, Any]:
-        """Open the door; what the answer holds."""
-        if door is None:
+    def _receive(self, offer: Offer | None) -> dict[str, Any]:
+        """Open what is offered; what the answer holds."""
+        if offer is None:
             return {"error": NOT_ALLOWED}
         try:
-            opened = door.open(owner_pid=os.getpid())
+            opened = offer.open(owner_pid=os.getpid())
         except TunnelError as error:
             return {"error": str(error)}
         gpu = describe_gpu(os.environ.get("CUDA_VISIBLE_DEVICES"))
-        return {**opened, "expose": door.exposure.kind, "note": note_on_sharing(gpu)}
+        return {**opened, "expose": offer.exposure.kind, "note": note_on_sharing(gpu)}
 
     def _until_heard(self, ask: Ask, push: Callable[[], Any]) -> bool:
         """Push as the budget allows, again while nobody answers and somebody waits; whether it landed."""
@@ -151,7 +151,7 @@ class Visits:
 
 
 def note_on_sharing(gpu: Mapping[str, Json] | None) -> str:
-    """What whoever visits should know of the jobs. `gpu` is as `telemetry.describe_gpu` says."""
+    """What whoever answers should know of the jobs. `gpu` is as `telemetry.describe_gpu` says."""
     if gpu is None:
         return "Jobs of the queue go on beside the session; both share the machine, which has no GPU."
     if gpu["count"] == 1:
