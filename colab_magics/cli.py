@@ -90,6 +90,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     daemon.add_argument("--once", action="store_true", help="drain the queue, then end")
     daemon.add_argument("--workdir", metavar="DIR", type=Path, help="where the daemon keeps its clone")
+    daemon.add_argument(
+        "--expose",
+        metavar="WAY",
+        help="allow sessions with this machine: loopback, url:https://HOST or ssh:USER@RELAY[:PORT]",
+    )
+    daemon.add_argument(
+        "--expose-port", metavar="PORT", type=int, help="the port of this machine that your tunnel leads to"
+    )
     demo = _add(verbs, "demo", _demo, "run the quickstart with both sides on this machine")
     demo.add_argument(
         "--into", metavar="DIR", type=Path, default=Path("colab-demo"), help="where its notebook and page go"
@@ -150,6 +158,8 @@ def _daemon(arguments: argparse.Namespace) -> int:
         idle_stop_min=arguments.idle_stop,
         once=arguments.once,
         workdir=arguments.workdir,
+        expose=arguments.expose,
+        expose_port=arguments.expose_port,
     )
     ended = run_daemon(order)
     print(f"{ended} attempt{'' if ended == 1 else 's'} ended here", file=sys.stderr)

@@ -24,6 +24,7 @@ from colab_magics.tunnel.session import (
     open_sessions,
     state_of,
     the_session,
+    usual_target,
 )
 from colab_magics.tunnel.targets import parse_target
 
@@ -56,9 +57,11 @@ def _open(desk: Desk, arguments: argparse.Namespace, target: str) -> TunnelCard:
         folder=desk.folder,
         python=arguments.python,
         ssh_config=desk.settings.ssh_config,
+        remote=arguments.remote or desk.settings.remote,
+        branch=desk.settings.branch,
     )
     try:
-        return _card(open_session(parse_target(target), plan))
+        return _card(open_session(parse_target(target) if target else usual_target(plan), plan))
     finally:
         screen.close()
 
@@ -70,6 +73,7 @@ def _card(session: Session) -> TunnelCard:
         display_name=session.display_name,
         facts=session.facts,
         close=f"{typed('tunnel')} close {session.name}",
+        notes=tuple(session.reached.held.get("notes", ())),
     )
 
 

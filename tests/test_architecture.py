@@ -53,6 +53,8 @@ LAYERS: tuple[tuple[str, Layer, str | None], ...] = (
     ("colab_magics/display/*", Layer.SHELL, "display"),
     ("colab_magics/daemon/attempt", Layer.COMPOSITION, "daemon"),
     ("colab_magics/daemon/hands", Layer.COMPOSITION, "daemon"),
+    ("colab_magics/daemon/answers", Layer.COMPOSITION, "daemon"),
+    ("colab_magics/daemon/offer", Layer.COMPOSITION, "daemon"),
     ("colab_magics/daemon/heartbeat", Layer.COMPOSITION, "daemon"),
     ("colab_magics/daemon/in_notebook", Layer.COMPOSITION, "daemon"),
     ("colab_magics/daemon/loop", Layer.COMPOSITION, "daemon"),

@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = [pytest.mark.colab_pins, pytest.mark.timeout(1800)]
 
-OURS_BRINGS = {"colab-magics", "gitpython", "gitdb", "smmap", "nvidia-ml-py"}
+OURS_BRINGS = {"colab-magics", "gitpython", "gitdb", "smmap", "nvidia-ml-py", "pynacl"}
 """What the package may add to Colab's machine: itself, and what the machine does not have."""
 
 ASK_A_KERNEL = """

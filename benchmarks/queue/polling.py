@@ -40,7 +40,7 @@ def measure(folder: Path, *, server: Any, refs: Sequence[int], rounds: int) -> l
         wire = wires[number] = Wire(direct) if server else None
         url, token = split_credentials(wire.url if wire else direct)
         cache = Repository.init_bare(folder / f"cache{number}.git", isolated=True, token=token)
-        stores[number] = BranchStore(cache, remote=url, label="queue")
+        stores[number] = BranchStore(cache, remote=url, label="queue", hears_asks=True)
         stores[number].publish(Live(worker="bench", counter=1, at=0.0, poll_s=5.0, machine={}, jobs={}))
         stores[number].refresh()
     taken = take_turns({str(number): stores[number].refresh for number in refs}, rounds=rounds)

@@ -30,9 +30,10 @@ class Heartbeat:
         pushes: Pushes,
         *,
         now: Callable[[], float],
+        expose: str = "",
     ) -> None:
         self._store, self._worker, self._hands, self._settings = store, worker, hands, settings
-        self._pushes, self._now = pushes, now
+        self._pushes, self._now, self._expose = pushes, now, expose
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._counter = int(now() * 1000)  # grows over restarts under one name
         self._machine = describe_machine()
@@ -69,6 +70,7 @@ class Heartbeat:
                 poll_s=self._settings.poll_s,
                 machine=self._machine,
                 jobs=jobs,
+                expose=self._expose,
             )
 
     def _jobs(self) -> dict[str, dict[str, Json]]:

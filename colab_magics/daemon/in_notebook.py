@@ -24,6 +24,8 @@ def run_in_notebook(
     once: bool = False,
     token: str | None = None,
     workdir: str | None = None,
+    expose: str | None = None,
+    expose_port: int | None = None,
     release_runtime: bool = False,
 ) -> None:
     """Work on a queue until it is drained (`once`), idle for long enough, or the cell is stopped.
@@ -36,6 +38,9 @@ def run_in_notebook(
         once: end as soon as everything is done.
         token: how to log in; None looks in the environment.
         workdir: the daemon's folder; None for one of its own.
+        expose: how a session with this machine is reached, as `--expose` of `jupyter colab daemon`; None: it
+            offers none.
+        expose_port: the port of this machine that your tunnel leads to, for `url:…`.
         release_runtime: give Colab's machine back after an end that nobody asked for, since an idle one
             goes on costing.
 
@@ -53,6 +58,8 @@ def run_in_notebook(
         once=once,
         workdir=Path(workdir) if workdir else None,
         token=token,
+        expose=expose,
+        expose_port=expose_port,
     )
     logging.getLogger("colab_magics").setLevel(logging.WARNING)
     board = Board()

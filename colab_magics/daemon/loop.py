@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
+from colab_magics.daemon.answers import Answers, Reception
 from colab_magics.daemon.assignment import Stop as StopAttempt
 from colab_magics.daemon.farewell import end_all
 from colab_magics.daemon.hands import Finished, Hands, Setup
@@ -65,6 +66,7 @@ class Daemon:
         settings: DaemonSettings,
         setup: Setup,
         *,
+        reception: Reception | None = None,
         on_status: Callable[[Status], None] = lambda status: None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
@@ -76,12 +78,13 @@ class Daemon:
             home: the daemon's folder, open; `run` closes it at its end.
             settings: how it behaves.
             setup: how it runs its jobs.
+            reception: where people ask it for a session; None: they cannot.
             on_status: called after each look and each change, in the thread of `run`.
             clock: seconds that only grow; all decisions are made on it.
             now: Unix seconds, for people.
         """
         self._store, self._home, self._settings, self._setup = store, home, settings, setup
-        self._on_status, self._clock, self._now = on_status, clock, now
+        self._reception, self._on_status, self._clock, self._now = reception, on_status, clock, now
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._pushes = Pushes(settings.push_interval_s, clock=clock)
         self._signs: dict[str, planning.Sign] = {}
@@ -106,12 +109,16 @@ class Daemon:
             StoreError: the clone fails again and again, or this machine cannot run jobs.
         """
         hands = Hands(self._store, self._home, self._setup, wake=self._wake.set)
-        heart = Heartbeat(self._store, self._home.worker, hands, self._settings, self._pushes, now=self._now)
+        worker, offers = self._home.worker, self._reception.offers if self._reception else ""
+        heart = Heartbeat(
+            self._store, worker, hands, self._settings, self._pushes, now=self._now, expose=offers
+        )
+        answers = Answers(self._reception, worker, self._pushes, now=self._now)
         upkeep = Upkeep(self._store, every_s=self._settings.upkeep_s)
         is_welcome = True
         try:
             upkeep.start()
-            self._loop(hands, heart)
+            self._loop(hands, heart, answers)
             if hands.trouble is not None and not self._stopping.is_set():
                 raise StoreError(f"this machine cannot run jobs: {hands.trouble}") from hands.trouble
         except KeyboardInterrupt:
@@ -122,11 +129,11 @@ class Daemon:
             raise
         finally:
             goodbye = [self._leave] if is_welcome else []
-            steps = [hands.close, heart.close, upkeep.close, *goodbye, self._home.close]
+            steps = [hands.close, heart.close, answers.close, upkeep.close, *goodbye, self._home.close]
             end_all(steps, hurry=hands.hurry)
         return self._done
 
-    def _loop(self, hands: Hands, heart: Heartbeat) -> None:
+    def _loop(self, hands: Hands, heart: Heartbeat, answers: Answers) -> None:
         idle_since, failures = self._clock(), 0
         while True:
             try:
@@ -139,8 +146,11 @@ class Daemon:
                     self._look()
                     heart.start()  # not before: it overwrites what a process of this name showed that died
                 view = self._store.view()
+                answers.hear(view.asks)
                 moved = self._turn(view, hands, heart, draining=stopping)
                 failures = 0
+                if answers.is_open:
+                    idle_since = self._clock()
                 if moved or hands.holding():
                     idle_since = self._clock()
                 elif stopping or self._is_over(view, idle_since):

@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from colab_magics.daemon.answers import Reception
 from colab_magics.daemon.assignment import Limits
+from colab_magics.daemon.exposure import FORMS, Exposure, parse_exposure
 from colab_magics.daemon.hands import Setup
 from colab_magics.daemon.home import Home
 from colab_magics.daemon.loop import Daemon, Status
 from colab_magics.daemon.masking import secrets_in
+from colab_magics.daemon.offer import Offer
 from colab_magics.daemon.pace import DaemonSettings
 from colab_magics.errors import StoreError, UsageError
 from colab_magics.jobs.budget import HOSTED_INTERVAL_S
@@ -27,6 +30,7 @@ from colab_magics.jobs.paths import INTENT_BRANCH
 from colab_magics.store.branches import BranchStore
 from colab_magics.store.git import Repository
 from colab_magics.store.git_names import check_url, is_on_this_machine, redact_url, split_credentials
+from colab_magics.store.mailbox import Mailbox
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +55,8 @@ class Order:
     idle_stop_min: float | None = None
     once: bool = False
     workdir: Path | None = None
+    expose: str | None = None
+    expose_port: int | None = None
     token: str | None = None
 
 
@@ -67,6 +73,7 @@ def run_daemon(order: Order, *, on_status: Callable[[Status], None] = lambda sta
         UsageError: the address is of a kind that is not used, or a daemon already runs in the folder.
         RefusedError: the remote says no.
     """
+    exposure = exposure_of(order)
     check_url(order.repo)
     url, from_url = split_credentials(order.repo)
     token, found_in = _find_token(order, os.environ)
@@ -75,7 +82,8 @@ def run_daemon(order: Order, *, on_status: Callable[[Status], None] = lambda sta
     home = Home(order.workdir or default_workdir(url))
     try:
         repository = _open_cache(home, token=token)
-        store = BranchStore(repository, remote=url, label="queue", intent_branch=order.branch)
+        label = "queue"
+        store = BranchStore(repository, remote=url, label=label, intent_branch=order.branch, hears_asks=True)
         setup = Setup(
             python=Path(sys.executable),
             limits=Limits(),
@@ -83,7 +91,9 @@ def run_daemon(order: Order, *, on_status: Callable[[Status], None] = lambda sta
             # A job may look into the daemon's own environment: it is the same user's.
             secrets=[*known, *secrets_in(os.environ)],
         )
-        daemon = Daemon(store, home, settings_for(order), setup, on_status=on_status)
+        mailbox = Mailbox(repository, remote=url, label=label)
+        reception = Reception(mailbox, offer=_offer(exposure, home.worker, setup, order))
+        daemon = Daemon(store, home, settings_for(order), setup, reception=reception, on_status=on_status)
     except BaseException:
         home.close()
         raise
@@ -104,6 +114,31 @@ def settings_for(order: Order) -> DaemonSettings:
         push_interval_s=usual.push_interval_s,
         idle_stop_s=None if order.idle_stop_min is None else order.idle_stop_min * 60,
         once=order.once,
+    )
+
+
+def exposure_of(order: Order) -> Exposure | None:
+    """How a session with this machine is reached, None if its owner offers none.
+
+    Raises:
+        UsageError: `--expose` and `--expose-port` do not say.
+    """
+    if order.expose is None:
+        if order.expose_port is not None:
+            raise UsageError(f"--expose-port goes with --expose: {FORMS}")
+        return None
+    return parse_exposure(order.expose, port=order.expose_port)
+
+
+def _offer(exposure: Exposure | None, worker: str, setup: Setup, order: Order) -> Offer | None:
+    if exposure is None:
+        return None
+    return Offer(
+        exposure,
+        worker=worker,
+        python=setup.python,
+        environment=setup.environment,
+        idle_stop_min=order.idle_stop_min,
     )
 
 

@@ -34,7 +34,8 @@ class Live:
 
     `counter` grows with every push and is the heartbeat. `jobs` maps the ids of the jobs in its hands to
     what can be seen of them: phase, elapsed_s, progress, log_tail, outputs. `machine` names the host and
-    its GPU. Times are Unix seconds, for people.
+    its GPU. `expose` is how a session with it is reached, empty if it offers none. Times are Unix seconds,
+    for people.
     """
 
     worker: str
@@ -44,6 +45,7 @@ class Live:
     stopping: bool = False
     machine: Mapping[str, Json] = field(default_factory=dict)
     jobs: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    expose: str = ""
 
 
 def serialize_state(state: JobState) -> bytes:
@@ -165,6 +167,7 @@ def parse_live(data: bytes) -> Live:
             stopping=bool(told["stopping"]),
             machine=_finite(dict(told["machine"])),
             jobs=jobs,
+            expose=str(told.get("expose", "")),
         )
     except _BROKEN as error:
         raise CorruptError(f"a worker's live file does not parse: {_why(error)} in {data[:80]!r}") from error

@@ -10,6 +10,8 @@ LEDGER_SUFFIX = "-results"
 LIVE_PREFIX = "refs/colab/live/"
 CODE_PREFIX = "refs/colab/code/"
 CHECKPOINT_PREFIX = "refs/colab/checkpoint/"
+ASK_PREFIX = "refs/colab/ask/"
+ANSWER_PREFIX = "refs/colab/answer/"
 
 STATE = "state.json"
 RECORD = "record.json"
@@ -20,6 +22,8 @@ ARTIFACTS = "artifacts"
 ATTEMPTS = "attempts"
 RESULTS = "RESULTS.md"
 LIVE = "live.json"
+ASK = "ask.json"
+ANSWER = "answer.json"
 JOBS = "jobs"
 
 
@@ -52,6 +56,21 @@ def code_ref(commit: str) -> str:
 def live_ref(worker: str) -> str:
     """The ref that a worker overwrites with its signs of life."""
     return f"{LIVE_PREFIX}{worker}"
+
+
+def ask_ref(ask_id: str) -> str:
+    """The ref in which a person asks a worker for a session, until it is answered."""
+    return f"{ASK_PREFIX}{ask_id}"
+
+
+def answer_ref(ask_id: str) -> str:
+    """The ref of the answer, until it is read."""
+    return f"{ANSWER_PREFIX}{ask_id}"
+
+
+def tracking(label: str) -> str:
+    """Where a clone keeps what it has fetched of a queue."""
+    return f"refs/colab/remote/{label}/"
 
 
 def checkpoint_ref(job_id: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from colab_magics.jobs.asking import Ask
 from colab_magics.jobs.codec import Live
 from colab_magics.jobs.plan import Job
 from colab_magics.jobs.spec import JobSpec, Json
@@ -19,7 +20,8 @@ class View:
     """The queue as one look at the remote showed it.
 
     `jobs` are in the order of the queue, those that only the ledger knows behind them. `waiting` are the
-    ids of jobs of this machine that no remote has yet. `intent` and `ledger` tell one look from another.
+    ids of jobs of this machine that no remote has yet. `asks` are those for a session, by their ids, if this
+    store hears them. `intent` and `ledger` tell one look from another.
     `note` is what a person should know about the queue as a whole, if anything.
     """
 
@@ -28,6 +30,7 @@ class View:
     intent: str | None = None
     ledger: str | None = None
     waiting: tuple[str, ...] = ()
+    asks: Mapping[str, Ask] = field(default_factory=dict)
     note: str = ""
 
 

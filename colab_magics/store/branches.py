@@ -12,6 +12,7 @@ from pathlib import Path
 
 from colab_magics.errors import ColabError, CorruptError, RefusedError, StoreError, UnreachableError
 from colab_magics.jobs import paths
+from colab_magics.jobs.asking import Ask
 from colab_magics.jobs.board import Summary, fold, join, ledger_files, read_entries
 from colab_magics.jobs.codec import SKIP_CI, Live, serialize_events
 from colab_magics.jobs.intent import FILE, Entry, append_entries, parse_intent, replace_entries
@@ -25,6 +26,7 @@ from colab_magics.store.code import find_code
 from colab_magics.store.git import ABSENT, PushOutcome, PushUpdate, Refspec, Repository
 from colab_magics.store.job_files import JobFiles
 from colab_magics.store.lives import live_update
+from colab_magics.store.mailbox import read_asks
 from colab_magics.store.outbox import Outbox, Wish, subject
 from colab_magics.store.removals import Removals, find_removals
 from colab_magics.store.upkeep import compact_clone
@@ -58,6 +60,7 @@ class BranchStore:
         remote: str,
         label: str,
         intent_branch: str = paths.INTENT_BRANCH,
+        hears_asks: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Nothing is read or fetched before the first call.
@@ -67,17 +70,20 @@ class BranchStore:
             remote: a remote's name or an address.
             label: what this queue is called here; part of refs and folders.
             intent_branch: the branch that people write; the one that workers write is named after it.
+            hears_asks: whether looks also bring the asks for a session, as a worker needs them.
             clock: Unix seconds, for the dates of commits.
         """
         self._repository, self._remote, self._clock = repository, remote, clock
         self._intent_ref = f"refs/heads/{intent_branch}"
         self._ledger_ref = f"refs/heads/{paths.ledger_branch(intent_branch)}"
-        self._tracking = f"refs/colab/remote/{label}/"
+        self._tracking = paths.tracking(label)
         self._outbox = Outbox(repository.colab_dir / label / "outbox")
         self._checkpoints = Checkpoints(repository, remote=remote, tracking=f"{self._tracking}checkpoint/")
         self._intent, self._ledger, self._removals = Intent(), Ledger(), Removals()
         self._judged: tuple[str | None, str | None] = (None, None)
         self._lives: dict[str, tuple[str, Live]] = {}
+        self._hears_asks = hears_asks
+        self._asks: dict[str, tuple[str, Ask]] = {}
         self._unsettled: _Unsettled | None = None
         self._files = JobFiles(repository)
         self._written: tuple[str, bytes] | None = None
@@ -122,7 +128,8 @@ class BranchStore:
         intent = Refspec(self._intent_ref, self._track("intent"))
         ledger = Refspec(self._ledger_ref, self._track("ledger"))
         live = Refspec(f"{paths.LIVE_PREFIX}*", f"{self._track('live')}/*")
-        self._fetch([intent, ledger, live], prune=True)
+        asks = [Refspec(f"{paths.ASK_PREFIX}*", f"{self._track('ask')}/*")] if self._hears_asks else []
+        self._fetch([intent, ledger, live, *asks], prune=True)
         self._load()
         return self.view()
 
@@ -139,6 +146,7 @@ class BranchStore:
             lives={worker: live for worker, (_, live) in self._lives.items()},
             intent=self._intent.head,
             ledger=self._ledger.head,
+            asks={ask_id: ask for ask_id, (_, ask) in self._asks.items()},
             waiting=tuple(str(entry["id"]) for entry in waiting),
             note=self._intent.note or self._removals.note,
         )
@@ -355,9 +363,12 @@ class BranchStore:
             states = self._ledger.states
             self._removals = find_removals(self._repository, self._intent, states, before=self._removals)
             self._judged = (intent, ledger)
-        prefix = f"{self._track('live')}/"
-        lives = {ref.removeprefix(prefix): sha for ref, sha in refs.items() if ref.startswith(prefix)}
-        self._lives = read_lives(self._repository, lives, before=self._lives)
+        self._lives = read_lives(self._repository, self._below("live", refs), before=self._lives)
+        self._asks = read_asks(self._repository, self._below("ask", refs), before=self._asks)
+
+    def _below(self, what: str, refs: Mapping[str, str]) -> dict[str, str]:
+        prefix = f"{self._track(what)}/"
+        return {ref.removeprefix(prefix): sha for ref, sha in refs.items() if ref.startswith(prefix)}
 
     def _rescue(self, lost: str) -> None:
         """The ledger is not a continuation of what was seen: nothing of it may be trusted or run on."""

@@ -14,6 +14,7 @@ from colab_magics.store.base import Store
 from colab_magics.store.branches import BranchStore
 from colab_magics.store.git import Repository
 from colab_magics.store.git_names import redact_url
+from colab_magics.store.mailbox import Mailbox
 
 LOCAL = "local"
 """The label of the queue on this machine."""
@@ -132,6 +133,11 @@ def all_queues(repository: Repository, wanted: str = "", *, branch: str = INTENT
         return [local]
     remote = remote_queue(repository, wanted, branch=branch)
     return [remote] if local is None else [remote, local]
+
+
+def mailbox_of(repository: Repository, queue: Queue) -> Mailbox:
+    """Where a worker of a queue is asked for a session."""
+    return Mailbox(repository, remote=queue.remote, label=queue.folder.name)
 
 
 def _find_remote(repository: Repository, wanted: str) -> tuple[str, str]:

@@ -26,6 +26,7 @@ class Plan:
         folder: where the person is.
         python: the interpreter of the machine that its server shall run in; None for the best that is there.
         ssh_config: the file that ssh reads in place of its own configuration; empty for those.
+        remote, branch: whose queue is meant, of a daemon; empty for what the settings say.
     """
 
     name: str | None = None
@@ -36,6 +37,8 @@ class Plan:
     folder: Path = field(default_factory=Path.cwd)
     python: str | None = None
     ssh_config: str = ""
+    remote: str = ""
+    branch: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,8 +32,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-VERSION = 1
-"""Of what `open` prints."""
+VERSION = 1  # of what `open` prints
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 IDLE_STOP_MIN = 60.0
@@ -77,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument("--root", type=Path, help="its folder; the home folder by default")
             verb.add_argument("--idle-stop", type=float, default=IDLE_STOP_MIN, metavar="MIN")
             verb.add_argument("--owner-pid", type=int, help="end with that process")
+            verb.add_argument("--port", type=int, default=0, help="where a tunnel of its owner's leads to")
     return parser
 
 
@@ -165,8 +165,7 @@ def _start(folder: Path, arguments: argparse.Namespace) -> Facts:
     command = [sys.executable, str(Path(__file__).resolve()), "serve", "--name", arguments.name]
     root = (arguments.root or Path.home()).expanduser().absolute()
     root.mkdir(parents=True, exist_ok=True)
-    command += ["--root", str(root)]
-    command += ["--idle-stop", str(arguments.idle_stop)]
+    command += ["--root", str(root), "--idle-stop", str(arguments.idle_stop), "--port", str(arguments.port)]
     command += ["--owner-pid", str(arguments.owner_pid)] if arguments.owner_pid else []
     log = os.open(folder / "server.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
@@ -301,10 +300,11 @@ def _serve(arguments: argparse.Namespace) -> Facts:
 
     config = Config()
     config.ServerApp = Config(
-        ip="127.0.0.1", port=0, port_retries=0, allow_root=True, open_browser=False, token=token,
-        root_dir=str(arguments.root or Path.home()), kernel_manager_class=SignedKernels,
-        kernel_spec_manager_class=PlainKernelspecs, max_body_size=2 * MAX_MESSAGE_BYTES,
-        max_buffer_size=2 * MAX_MESSAGE_BYTES, cookie_secret=secrets.token_bytes(32),  # not left in a file
+        ip="127.0.0.1", port=arguments.port, port_retries=0, allow_root=True, open_browser=False, token=token,
+        allow_remote_access=bool(arguments.port), root_dir=str(arguments.root or Path.home()),
+        kernel_manager_class=SignedKernels, kernel_spec_manager_class=PlainKernelspecs,
+        max_body_size=2 * MAX_MESSAGE_BYTES, max_buffer_size=2 * MAX_MESSAGE_BYTES,
+        cookie_secret=secrets.token_bytes(32),  # not left in a file
         tornado_settings={"websocket_max_message_size": MAX_MESSAGE_BYTES},
     )  # fmt: skip
     config.IdentityProvider.token = token

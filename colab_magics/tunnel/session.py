@@ -11,14 +11,14 @@ from colab_kernel.addresses import name_after
 from colab_kernel.errors import KernelError
 from colab_kernel.rest import Server
 from colab_kernel.runtime import Runtime
-from colab_magics.errors import TunnelError, UsageError
+from colab_magics.errors import StoreError, TunnelError, UsageError
 from colab_magics.tunnel import book
 from colab_magics.tunnel.hand import Hand
 from colab_magics.tunnel.plan import Plan, Reached, Way
-from colab_magics.tunnel.targets import FORMS, Daemon, Local, Official, Ssh, Target, Url
-from colab_magics.tunnel.ways import job, local, ssh, url
+from colab_magics.tunnel.targets import FORMS, Daemon, Local, Official, Ssh, Target, Url, parse_target
+from colab_magics.tunnel.ways import daemon, job, local, ssh, url
 
-WAYS: Mapping[str, Way] = {"local": local, "url": url, "job": job, "ssh": ssh}
+WAYS: Mapping[str, Way] = {"daemon": daemon, "local": local, "url": url, "job": job, "ssh": ssh}
 
 _KINDS: Mapping[type[Target], str] = {
     Local: "local", Url: "url", Ssh: "ssh", Official: "colab", Daemon: "daemon",
@@ -45,6 +45,30 @@ class Session:
     def name(self) -> str:
         """What `close` and the other verbs call it."""
         return self.reached.name
+
+
+def usual_target(plan: Plan) -> Target:
+    """What is meant where no target is given: the daemon that offers a session, else what is registered.
+
+    Raises:
+        UsageError: there is nothing, or several; the sentence lists them.
+    """
+    offering = _offering(plan)
+    if len(offering) == 1:
+        return Daemon()  # of several that live, it is the one that offers something
+    known = book.load()
+    runtimes = sessions.load().runtimes
+    if len(runtimes) == 1 and not offering:
+        [one] = runtimes
+        return parse_target(known[one.name].target) if one.name in known else Url(one.url, "", one.auth)
+    choice = [str(Daemon(worker)) for worker in offering]
+    choice += [known[one.name].target if one.name in known else one.url for one in runtimes]
+    if not choice:
+        raise UsageError(
+            "no daemon of this repository offers a session, and no server is registered: "
+            f"`%colab_tunnel TARGET` opens one, TARGET being {FORMS}"
+        )
+    raise UsageError(f"several machines could be meant: {', '.join(choice)}; say which")
 
 
 def open_session(target: Target, plan: Plan) -> Session:
@@ -134,6 +158,14 @@ def state_of(reached: Reached) -> str:
 
 
 # --- inside ------------------------------------------------------------------------------------------------
+
+
+def _offering(plan: Plan) -> list[str]:
+    """The daemons that offer a session. Where there is no repository, or nobody answers, there are none."""
+    try:
+        return daemon.find(plan).offering
+    except (UsageError, StoreError):
+        return []
 
 
 def _name_for(target: Target) -> str:

@@ -153,6 +153,14 @@ class Server:
         """
         self._json("DELETE", _path(kernel_id), kernel_id=kernel_id, timeout_s=timeout_s)
 
+    def shut_down(self, *, timeout_s: float = ANSWER_S) -> None:
+        """End the server and all its kernels; it may be gone before it has answered."""
+        access = self.access()
+        answer = self._ask("POST", "/api/shutdown", access=access, timeout_s=timeout_s)
+        if answer.status >= 400:
+            tried = refusals.tried("POST", "/api/shutdown", runtime=self._runtime, access=access)
+            raise refusals.error_for(tried, answer, door=Door.UNKNOWN)
+
     def is_reachable(self, *, timeout_s: float) -> Reach:
         """Whether the server answers, whatever it says; a proxy that has nobody behind it is no server."""
         try:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from colab_kernel import sessions
 from colab_kernel.runtime import Runtime, TokenSource
 from colab_magics.tunnel.plan import Plan, Reached
 from colab_magics.tunnel.targets import Url
 
 
 def open(target: Url, plan: Plan, *, name: str) -> tuple[Runtime, dict[str, Any]]:
-    """Take the address as it is; the token moves into the registry."""
+    """Take the address as it is; the token moves into the registry, or is there already."""
+    if not target.token:
+        for known in sessions.load().runtimes:
+            if (known.name, known.url) == (name, target.url):
+                return known, {}
     token = TokenSource(value=target.token) if target.token else TokenSource()
     return Runtime(name=name, url=target.url, token=token, auth=target.auth), {}
 

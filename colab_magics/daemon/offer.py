@@ -1,0 +1,123 @@
+"""The daemon machine's private Jupyter Server, and the way to it from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from colab_magics.daemon.exposure import Exposure
+from colab_magics.daemon.relay_link import RelayLink
+from colab_magics.errors import TunnelError
+from colab_magics.tunnel.server_facts import PROGRAM, ServerFacts, parse_facts
+
+OPEN_S = 120.0
+IDLE_STOP_MIN = 60.0
+
+
+class Offer:
+    """Opens at most one server, which ends with this process, or when nobody has used it for a while."""
+
+    def __init__(
+        self,
+        exposure: Exposure,
+        *,
+        worker: str,
+        python: Path,
+        environment: Mapping[str, str],
+        idle_stop_min: float | None = None,
+    ) -> None:
+        """Nothing is started before `open`.
+
+        Args:
+            exposure: how it is reached.
+            worker: the daemon's name, from which the server's is made.
+            python: an interpreter that has jupyter_server and ipykernel.
+            environment: that of the server and its kernels; without the daemon's own secrets.
+            idle_stop_min: minutes without use after which the server ends.
+        """
+        self.exposure = exposure
+        self._name = f"daemon-{worker}"
+        self._program = (str(python), str(PROGRAM))
+        self._environment = dict(environment)
+        self._idle_stop_min = IDLE_STOP_MIN if idle_stop_min is None else min(idle_stop_min, IDLE_STOP_MIN)
+        self._server: psutil.Process | None = None
+        self._link = RelayLink(exposure, environment=environment) if exposure.kind == "ssh" else None
+        self._is_fresh = True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the server runs."""
+        server = self._server
+        with contextlib.suppress(psutil.Error):
+            return server is not None and server.is_running() and server.status() != psutil.STATUS_ZOMBIE
+        return False
+
+    def open(self, *, owner_pid: int) -> dict[str, Any]:
+        """Find or start the server; returns what who asked must know, its token among it.
+
+        Raises:
+            TunnelError: there is none; the sentence says why.
+        """
+        if self._is_fresh:  # one that a daemon of this name left behind ends by itself, but not at once
+            self._run("close")
+            self._is_fresh = False
+        port = self.exposure.port
+        options = ["--owner-pid", str(owner_pid), "--idle-stop", f"{self._idle_stop_min:g}"]
+        options += ["--port", str(port)] if port is not None else []
+        facts = parse_facts(self._run("open", *options), where="its machine")
+        with contextlib.suppress(psutil.Error):
+            self._server = psutil.Process(facts.pid)
+        try:
+            return {**_told(facts), **self._way(facts.port)}
+        except TunnelError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the server and the way to it."""
+        if self._link is not None:
+            self._link.close()
+        if not self._is_fresh:
+            self._run("close")
+        self._server = None
+
+    def rest(self) -> None:
+        """End the way to a server that has ended by itself."""
+        if self._link is not None and not self.is_open:
+            self._link.close()
+
+    def _way(self, port: int) -> dict[str, Any]:
+        """What of the address is not the server's own."""
+        exposure = self.exposure
+        if exposure.kind == "url":
+            return {"url": exposure.url}
+        if self._link is not None:
+            at = self._link.open(port)
+            return {"relay": exposure.relay, "relay_port": exposure.relay_port, "port": at}
+        return {"port": port}
+
+    def _run(self, verb: str, *options: str) -> str:
+        command: Sequence[str] = (*self._program, verb, "--name", self._name, *options)
+        try:
+            done = subprocess.run(
+                command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                text=True,
+                timeout=OPEN_S,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise TunnelError(f"the private server did not answer to `{verb}`: {error}") from error
+        return done.stdout
+
+
+def _told(facts: ServerFacts) -> dict[str, Any]:
+    names = ("token", "pid", "root", "host", "max_message_bytes", "is_new")
+    return {name: getattr(facts, name) for name in names}
