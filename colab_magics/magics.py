@@ -47,6 +47,11 @@ class ColabMagics(Magics):
         allow_none=True,
         help=f"the shortest time between two looks, in seconds; {_DEFAULTS.watch_s:g} by default",
     ).tag(config=True)
+    ssh_config = Unicode(
+        None,
+        allow_none=True,
+        help="the file that ssh reads in place of ~/.ssh/config and the system's",
+    ).tag(config=True)
 
     def __init__(self, shell: Any = None, **more: Any) -> None:
         """Called by IPython."""

@@ -123,6 +123,7 @@ TUNNEL = (
     _value("--project", "the folder here that is to be there as well", "DIR"),
     _value("--remote-root", "where the project is to be there; by default a folder of the session's", "DIR"),
     _value("--remote", "with `daemon`: the Git remote whose queue it is; origin, or the only one", "NAME"),
+    _value("--python", "the Python over there that the server is to run in; found otherwise", "PATH"),
     _flag("--yes", "do not ask"),
     _flag("--pause", "with job: stop it wherever it is"),
     _value("--evaluate", "with job: what an expression is where it stands", "EXPRESSION"),

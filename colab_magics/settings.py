@@ -19,7 +19,7 @@ class Settings:
     `remote` is the name of a Git remote; empty is `origin`, or the only one there is. `branch` is where jobs
     are queued. `max_file_mb` is the most that one file of the snapshot may have, `max_variable_mb` one
     variable that is sent, both in units of 1,000,000 bytes. `watch_s` is the shortest time between two looks
-    while watching, seconds.
+    while watching, seconds. `ssh_config` is the file that ssh reads in place of its own configuration.
     """
 
     remote: str = ""
@@ -27,6 +27,7 @@ class Settings:
     max_file_mb: float = 5.0
     max_variable_mb: float = 20.0
     watch_s: float = 1.0
+    ssh_config: str = ""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **arguments: str | float | None) -> Settings:

@@ -57,6 +57,8 @@ def _open(desk: Desk, arguments: argparse.Namespace, target: str) -> TunnelCard:
         folder=desk.folder,
         remote=arguments.remote or desk.settings.remote,
         branch=desk.settings.branch,
+        python=arguments.python,
+        ssh_config=desk.settings.ssh_config,
     )
     try:
         return _card(open_session(parse_target(target) if target else usual_target(plan), plan))
@@ -91,8 +93,9 @@ def _close(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Lines:
     name = rest[0] if rest else None
     _no_more(rest[1:], after="close")
     reached, _ = the_session(name)
-    close_session(reached)
-    return Lines((f"{reached.name} ({reached.target}) is closed.",))
+    note = close_session(reached)
+    closed = f"{reached.name} ({reached.target}) is closed."
+    return Lines((closed, f"{note}.") if note else (closed,))
 
 
 def _job(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Renderable:

@@ -122,6 +122,7 @@ def test_a_server_by_its_address(own_home: Path, server: JupyterServer) -> None:
         (["http://127.0.0.1:1/?token=s3cret"], "nobody listens there"),
         (["what is this"], "the target is none of https://HOST"),
         (["status", "now"], "status does not know what 'now' is for"),
+        (["local", "--name", "../x"], "a name is 1 to 64 ASCII letters"),
         (["close"], "no session is open: `%colab_tunnel TARGET` opens one"),
         (["close", "gpu"], "no session is open"),
     ],

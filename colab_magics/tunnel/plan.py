@@ -25,6 +25,8 @@ class Plan:
         say: where progress is told.
         folder: where the person is.
         remote, branch: whose queue is meant, of a daemon; empty for what the settings say.
+        python: the interpreter of the machine that its server shall run in; None for the best that is there.
+        ssh_config: the file that ssh reads in place of its own configuration; empty for those.
     """
 
     name: str | None = None
@@ -35,6 +37,8 @@ class Plan:
     folder: Path = field(default_factory=Path.cwd)
     remote: str = ""
     branch: str = ""
+    python: str | None = None
+    ssh_config: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +69,12 @@ class Way(Protocol):
         """
         ...
 
-    def close(self, reached: Reached) -> None:
-        """End what `open` began; nothing of it stays, here or there. What is gone already is no error."""
+    def close(self, reached: Reached) -> str | None:
+        """End what `open` began; nothing of it stays, here or there. What is gone already is no error.
+
+        Returns:
+            A sentence, if something of it ends only later.
+        """
         ...
 
     def state(self, reached: Reached) -> str:

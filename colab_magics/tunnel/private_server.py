@@ -117,12 +117,12 @@ def _read(folder: Path) -> Facts | None:
     """What is known of the server that runs; None if none does."""
     try:
         facts: Facts = json.loads((folder / "server.json").read_text())
-        return facts if facts["started"] == _started(facts["pid"]) else None
+        return facts if facts["started"] == started(facts["pid"]) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _started(pid: int) -> str:
+def started(pid: int) -> str:
     """When a process began, as text that no other process of its number has; empty if there is none."""
     try:
         fields = Path("/proc/%d/stat" % pid).read_text().rpartition(")")[2].split()
@@ -243,7 +243,7 @@ def _close(arguments: argparse.Namespace) -> Facts:
         if facts is not None:
             os.kill(facts["pid"], signal.SIGTERM)
             deadline = time.monotonic() + STOP_S
-            while facts["started"] == _started(facts["pid"]):
+            while facts["started"] == started(facts["pid"]):
                 if time.monotonic() > deadline:
                     os.kill(facts["pid"], signal.SIGKILL)
                 time.sleep(0.02)
@@ -267,7 +267,6 @@ def _serve(arguments: argparse.Namespace) -> Facts:
 
     folder = _make_home(arguments.name)
     token = secrets.token_urlsafe(32)
-
     kernels = _write_kernelspec(folder / "kernels")
 
     class PlainKernelspecs(KernelSpecManager):
@@ -305,6 +304,7 @@ def _serve(arguments: argparse.Namespace) -> Facts:
         allow_remote_access=bool(arguments.port), root_dir=str(arguments.root or Path.home()),
         kernel_manager_class=SignedKernels, kernel_spec_manager_class=PlainKernelspecs,
         max_body_size=2 * MAX_MESSAGE_BYTES, max_buffer_size=2 * MAX_MESSAGE_BYTES,
+        cookie_secret=secrets.token_bytes(32),  # not left in a file
         tornado_settings={"websocket_max_message_size": MAX_MESSAGE_BYTES},
     )  # fmt: skip
     config.IdentityProvider.token = token
@@ -319,7 +319,7 @@ def _serve(arguments: argparse.Namespace) -> Facts:
     def begin() -> None:
         PeriodicCallback(watch.look, 1000 * LOOK_S).start()
         facts = {"version": VERSION, "name": arguments.name, "port": _port(app), "token": token}
-        facts.update(pid=os.getpid(), started=_started(os.getpid()), python=sys.executable)
+        facts.update(pid=os.getpid(), started=started(os.getpid()), python=sys.executable)
         facts.update(root=app.root_dir, host=socket.gethostname())
         _tell(folder, {**facts, "max_message_bytes": MAX_MESSAGE_BYTES})
 
@@ -337,13 +337,13 @@ class _Watch:
 
     def __init__(self, app: Any, *, owner_pid: int | None, idle_stop_s: float) -> None:
         self._app = app
-        self._owner = (owner_pid, _started(owner_pid)) if owner_pid else None
+        self._owner = (owner_pid, started(owner_pid)) if owner_pid else None
         self._idle_stop_s = idle_stop_s
         self._used_at = time.monotonic()
         self._last_request: Any = None
 
     def look(self) -> None:
-        if self._owner is not None and _started(self._owner[0]) != self._owner[1]:
+        if self._owner is not None and started(self._owner[0]) != self._owner[1]:
             self._app.log.info("the process that owns this server is gone")
             self._app.stop()
         if self._is_used():

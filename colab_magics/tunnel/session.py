@@ -16,9 +16,9 @@ from colab_magics.tunnel import book
 from colab_magics.tunnel.hand import Hand
 from colab_magics.tunnel.plan import Plan, Reached, Way
 from colab_magics.tunnel.targets import FORMS, Daemon, Local, Official, Ssh, Target, Url, parse_target
-from colab_magics.tunnel.ways import daemon, job, local, url
+from colab_magics.tunnel.ways import daemon, job, local, ssh, url
 
-WAYS: Mapping[str, Way] = {"daemon": daemon, "local": local, "url": url, "job": job}
+WAYS: Mapping[str, Way] = {"daemon": daemon, "local": local, "ssh": ssh, "url": url, "job": job}
 
 _KINDS: Mapping[type[Target], str] = {
     Local: "local", Url: "url", Ssh: "ssh", Official: "colab", Daemon: "daemon",
@@ -78,7 +78,7 @@ def open_session(target: Target, plan: Plan) -> Session:
         ColabError: it could not be reached, or would not work; nothing of it stays.
     """
     kind = _KINDS[type(target)]
-    name = plan.name or _name_for(target)
+    name = _checked(plan.name or _name_for(target))
     known = book.load().get(name)
     if known is not None and known.target != str(target):
         raise UsageError(
@@ -128,8 +128,11 @@ def the_session(name: str | None) -> tuple[Reached, Runtime]:
         raise TunnelError(f"{error}; or `%colab_tunnel close {name}`") from error
 
 
-def close_session(reached: Reached) -> None:
+def close_session(reached: Reached) -> str | None:
     """End what the session began, and forget it: its runtime, its token, its kernelspec.
+
+    Returns:
+        A sentence, if something of it ends only later.
 
     Raises:
         ColabError: what was begun could not be ended; the session stays in the book.
@@ -137,7 +140,7 @@ def close_session(reached: Reached) -> None:
     for each in open_sessions():
         if each.held.get("session") == reached.name:
             close_session(each)
-    WAYS[reached.kind].close(reached)
+    note = WAYS[reached.kind].close(reached)
     try:
         sessions.forget(reached.name)
         install.uninstall(_kernel_name(reached.name))
@@ -146,6 +149,7 @@ def close_session(reached: Reached) -> None:
     except KernelError as error:
         raise TunnelError(str(error)) from error
     book.forget(reached.name)
+    return note
 
 
 def state_of(reached: Reached) -> str:
@@ -181,6 +185,14 @@ def _name_for(target: Target) -> str:
             return f"daemon-{target.worker}" if target.worker else "daemon"
         case Local():
             return "local"
+
+
+def _checked(name: str) -> str:
+    """The name, if it is one: folders and kernelspecs are called by it. UsageError: it is none."""
+    try:
+        return sessions.checked(Runtime(name=name, url="http://127.0.0.1")).name
+    except KernelError as error:
+        raise UsageError(str(error)) from error
 
 
 def _with_roots(runtime: Runtime, plan: Plan) -> Runtime:

@@ -1,0 +1,232 @@
+"""A machine that `ssh` reaches: a private Jupyter Server there, and a forward to it that mends itself.
+
+The connection belongs to a keeper, a process of its own, so that the session outlives whoever opened it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from colab_kernel.runtime import Runtime
+from colab_magics.errors import TunnelError
+from colab_magics.tunnel.kept import OPEN, Folder, Kept, drop_control, make_control
+from colab_magics.tunnel.plan import Plan, Reached
+from colab_magics.tunnel.server_facts import ServerFacts, parse_facts
+from colab_magics.tunnel.ssh_link import LinkLostError, SshLink, destination_of, wait_for_answer
+from colab_magics.tunnel.ssh_script import script
+from colab_magics.tunnel.targets import Ssh
+
+PORTS = range(20000, 32000)
+"""Below those that systems give out by themselves: a client that tries again and again while nobody listens
+could otherwise be given the very port it tries, and would connect to itself.
+
+Source: https://www.kernel.org/doc/html/latest/networking/ip-sysctl.html (ip_local_port_range)
+"""
+
+GONE_AFTER_S = 3600.0
+"""How long the proxy kernel waits for the forward to come back: as long as an unused server stays."""
+
+ANSWER_S = 5.0
+CLOSE_S = 40.0
+
+
+def open(target: Ssh, plan: Plan, *, name: str) -> tuple[Runtime, dict[str, Any]]:
+    """Find or start the server there, and have a port here that leads to it."""
+    folder = Folder.of(name)
+    with folder.locked():
+        facts, kept = _as_it_is(folder, plan) or _anew(folder, target, plan, name=name)
+    runtime = facts.runtime(name, port=kept.local_port)
+    return replace(runtime, gone_after_s=GONE_AFTER_S), {}
+
+
+def close(reached: Reached) -> str | None:
+    """End the server there, the forward and its keeper; a sentence, if it could not all be."""
+    folder = Folder.of(reached.name)
+    with folder.locked():
+        kept = folder.kept()
+        note = None if kept is None else _close_there(kept)
+        folder.end()
+    return note
+
+
+def state(reached: Reached) -> str:
+    """As the keeper says; why, where it is not open."""
+    found = Folder.of(reached.name).state()
+    return f"{found.state} ({found.reason})" if found.reason else found.state
+
+
+# --- opening -----------------------------------------------------------------------------------------------
+
+
+def _as_it_is(folder: Folder, plan: Plan) -> tuple[ServerFacts, Kept] | None:
+    """The connection that is kept already, if it leads to a server that runs."""
+    kept = folder.kept()
+    if kept is None or folder.state().state != OPEN:
+        return None
+    try:
+        facts = _open_there(kept, plan)
+    except LinkLostError:
+        return None
+    return (facts, kept) if facts.port == kept.remote_port else None
+
+
+def _anew(folder: Folder, target: Ssh, plan: Plan, *, name: str) -> tuple[ServerFacts, Kept]:
+    before = folder.kept()
+    folder.end()
+    folder.make()
+    link = SshLink(destination=destination_of(target), config=plan.ssh_config, control=make_control())
+    kept = Kept(
+        link=link,
+        server=before.server if before else _server_name(name),
+        python=plan.python or "",
+        may_ask=_is_at_a_terminal(),
+    )
+    try:
+        folder.write_kept(kept)
+        plan.say(f"Connecting to {target} …")
+        with _keeper(folder) as keeper:
+            facts = _open_there(kept, plan)
+            try:
+                port = _forward(link, to=facts.port, wish=before.local_port if before else 0)
+            except BaseException:
+                if facts.is_new:
+                    _close_there(kept)
+                raise
+            kept = replace(kept, remote_port=facts.port, local_port=port)
+            keeper.tell(local_port=kept.local_port, remote_port=kept.remote_port)
+            keeper.hear()
+    except BaseException:
+        folder.end()
+        drop_control(link.control)
+        raise
+    return facts, kept
+
+
+class _Keeper:
+    """The keeper, while it is spoken to: one JSON object a line, each way."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        """Take the process that becomes it."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._input, self._output = process.stdin, process.stdout
+
+    def tell(self, **content: Any) -> None:
+        """Say something to it."""
+        self._input.write(json.dumps(content) + "\n")
+        self._input.flush()
+
+    def hear(self) -> Any:
+        """Wait for its next word. TunnelError: it says that something went wrong, or nothing any more."""
+        line = self._output.readline()
+        if not line:
+            raise TunnelError("the process that keeps the connection ended without a word: try again")
+        said = json.loads(line)
+        if "error" in said:
+            raise TunnelError(said["error"])
+        return said
+
+    def part(self) -> None:
+        """Say no more. Unless it was told the ports, it ends; this waits for that."""
+        self._input.close()
+        self._output.read()
+
+
+@contextmanager
+def _keeper(folder: Folder) -> Iterator[_Keeper]:
+    """Start the keeper, wait until it is connected. Unless it was told the ports, it ends with the block."""
+    # -P: what lies in the person's folder under the name of a module is none.
+    command = [sys.executable, "-P", "-m", "colab_magics.tunnel.ssh_keeper", str(folder.path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with process:
+        keeper = _Keeper(process)
+        pid = 0
+        try:
+            pid = keeper.hear()["pid"]
+            keeper.hear()
+            yield keeper
+        except KeyboardInterrupt:
+            with contextlib.suppress(ProcessLookupError, TunnelError):
+                os.kill(pid or keeper.hear()["pid"], signal.SIGTERM)
+            raise
+        finally:
+            keeper.part()
+
+
+def _open_there(kept: Kept, plan: Plan) -> ServerFacts:
+    plan.say("Starting a private Jupyter Server there …")
+    printed = kept.link.run(script("open", name=kept.server, python=kept.python))
+    return parse_facts(printed, where=kept.link.host)
+
+
+def _forward(link: SshLink, *, to: int, wish: int) -> int:
+    """Have a free port of this machine lead there; the one of last time, if it is free."""
+    tries = [wish] if wish else []
+    tries += random.sample(PORTS, 20)
+    for port in tries:
+        if _is_free(port):
+            try:
+                link.forward(port, to=to)
+            except LinkLostError:
+                raise
+            except TunnelError:
+                continue  # somebody was faster
+            if wait_for_answer(port, timeout_s=ANSWER_S):
+                return port
+            raise TunnelError(
+                f"{link.host} lets ssh in, but nothing comes through to the server there: does its sshd "
+                "allow TCP forwarding (AllowTcpForwarding, and permitopen of your key)?"
+            )
+    raise TunnelError(f"no port of this machine between {PORTS.start} and {PORTS.stop} is free")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just ended is no hindrance
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _server_name(name: str) -> str:
+    """What the server is called there: other machines of the same person have others."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}-for-{platform.node() or 'somebody'}")[:100]
+
+
+def _is_at_a_terminal() -> bool:
+    try:
+        return os.isatty(0)
+    except OSError:
+        return False
+
+
+# --- closing -----------------------------------------------------------------------------------------------
+
+
+def _close_there(kept: Kept) -> str | None:
+    words = script("close", name=kept.server, python=kept.python)
+    for run in (kept.link.run, kept.link.run_apart):
+        try:
+            printed = run(words, timeout_s=CLOSE_S)
+        except TunnelError:
+            continue
+        if '"was_open"' in printed:
+            return None
+    return (
+        f"{kept.link.host} was not reached: the private server there ends by itself after an hour without use"
+    )
