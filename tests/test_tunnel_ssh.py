@@ -452,6 +452,19 @@ def test_it_ends_with_whoever_opens_it_until_it_is_open(near: Near) -> None:
     assert not kept.link.control.parent.exists()
 
 
+def test_what_cannot_be_opened_again_is_not_forgotten(near: Near) -> None:
+    near.open()
+    port, [server] = near.port, near.machine.private_servers()
+    near.machine.stop()
+    harness.wait_until(lambda: near.state == "reconnecting", what="the keeper to notice")
+    assert near.colab(HOST).returncode == 1
+    assert near.state == "gone"
+    assert "nobody listens there" in near.colab("status").stdout
+    near.machine.start()
+    near.open()
+    assert (near.port, near.machine.private_servers()) == (port, [server])
+
+
 def test_a_machine_that_is_away_is_closed_here(near: Near) -> None:
     near.open()
     [server] = near.machine.private_servers()

@@ -133,6 +133,12 @@ class Folder:
         pid = os.getpid()
         self._write("state.json", asdict(State(pid=pid, started=started(pid), state=state, reason=reason)))
 
+    def put_back(self, kept: Kept, reason: str) -> None:
+        """Have an order here again that nobody keeps now: what it names can still be closed, or opened."""
+        self.make()
+        self.write_kept(kept)
+        self._write("state.json", asdict(State(pid=0, started="", state=GONE, reason=reason)))
+
     def end(self) -> None:
         """End the keeper and the connection; take away every file. It is no error if there is nothing.
 

@@ -147,9 +147,11 @@ def _anew(
             kept = replace(kept, remote_port=port, local_port=at)
             keeper.tell(local_port=kept.local_port, remote_port=kept.remote_port)
             keeper.hear()
-    except BaseException:
+    except BaseException as error:
         folder.end()
         drop_control(link.control)
+        if before is not None:
+            folder.put_back(before, str(error) or "opening it again was interrupted")
         raise
     return found, kept
 
