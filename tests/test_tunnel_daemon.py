@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import queue
-import socket
 import ssl
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from git_http import PASSWORDS, GitHttpServer
 from jupyter_servers import TOKEN, Certificate, jupyter_server, make_certificate
 from kernel_client import Frontend
 from proxy_process import proxy_process
+from sshd_relay import free_port, sshd_relay
 
 from colab_kernel import sessions
 from colab_magics.jobs.asking import Answer, Ask, serialize_answer
@@ -367,6 +367,30 @@ def test_a_session_through_a_tunnel_that_the_owner_runs(
         harness.wait_until(lambda: not server.is_running(), what="the server's end")
 
 
+def test_a_session_through_a_relay_that_both_sides_log_in_to(
+    person: Project, start: Start, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sshd_relay(own_home / "relay") as relay:
+        monkeypatch.setenv("PATH", relay.environment["PATH"])
+        daemon = start("--expose", f"ssh:{relay.user_at}:{relay.port}")
+        monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(relay.config))
+        opened = colab(person, "tunnel", "daemon")
+        assert opened.returncode == 0, opened.stderr
+        with (
+            proxy_process(own_home, own_home / "runtime", arguments=["--runtime", "daemon"]) as proxy,
+            Frontend(proxy.connection) as frontend,
+        ):
+            assert frontend.run("print(6 * 7)").stdout == "42\n"
+            relay.drop_everybody()
+            assert frontend.run("print(6 * 8)").stdout == "48\n"
+        assert colab(person, "tunnel", "daemon").returncode == 0  # a second time it is the same one
+        [server] = daemon.servers()
+        assert colab(person, "tunnel", "close").returncode == 0
+        harness.wait_until(lambda: not server.is_running(), what="the server's end")
+        daemon.process.terminate()
+        daemon.process.wait(60)
+
+
 @contextlib.contextmanager
 def tls_tunnel(port: int, certificate: Certificate) -> Iterator[int]:
     """An address that speaks TLS, leads to a port of this machine, and is there as long as the block."""
@@ -414,12 +438,6 @@ def test_the_server_takes_what_comes_under_the_tunnels_name(person: Project, sta
     assert content["url"] == "https://gpu.example.org"
     status = [status_of(port, token=token) for token in ("", content["token"])]
     assert status == [403, 200]
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def status_of(port: int, *, token: str) -> int:

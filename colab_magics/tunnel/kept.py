@@ -37,7 +37,8 @@ class Kept:
 
     Attributes:
         link: the connection.
-        server: the private server's name there; python: the interpreter that was asked for, empty for any.
+        server: the private server's name there, empty if what is there is none of ours.
+        python: the interpreter that was asked for, empty for any.
         local_port, remote_port: the forward; 0 before there is one.
         may_ask: whether ssh may ask at the keeper's terminal, the first time.
     """

@@ -266,7 +266,6 @@ def _serve(arguments: argparse.Namespace) -> Facts:
 
     folder = _make_home(arguments.name)
     token = secrets.token_urlsafe(32)
-
     kernels = _write_kernelspec(folder / "kernels")
 
     class PlainKernelspecs(KernelSpecManager):

@@ -173,6 +173,8 @@ class Keeper:
             LinkLostError: the connection is not there.
             TunnelError: there was no answer in time.
         """
+        if not self._kept.server:
+            return None  # what is there is not ours to ask about
         asked = script("status", name=self._kept.server, python=self._kept.python)
         printed = self._link.run(asked, timeout_s=ASK_S)
         try:

@@ -14,7 +14,7 @@ from colab_kernel import sessions
 from colab_kernel.errors import KernelError
 from colab_kernel.link_watch import Reach
 from colab_kernel.rest import Server
-from colab_kernel.runtime import Runtime, TokenSource
+from colab_kernel.runtime import GONE_AFTER_S, Runtime, TokenSource
 from colab_magics.errors import CorruptError, StoreError, TunnelError, UnreachableError, UsageError
 from colab_magics.jobs.asking import LIFE_S, Answer, Ask
 from colab_magics.jobs.codec import Live
@@ -23,8 +23,11 @@ from colab_magics.store.git_names import is_on_this_machine
 from colab_magics.store.locate import Queue, find_project, mailbox_of, remote_queue
 from colab_magics.store.mailbox import Mailbox
 from colab_magics.tunnel import book, sealing
+from colab_magics.tunnel.kept import OPEN, Folder
 from colab_magics.tunnel.plan import Plan, Reached
-from colab_magics.tunnel.targets import Daemon
+from colab_magics.tunnel.ssh_link import answers
+from colab_magics.tunnel.targets import Daemon, Ssh, parse_target
+from colab_magics.tunnel.ways import ssh
 
 PATIENCE_S = 120.0
 """How long an answer may take: the daemon's next look, its push budget, and the start of a server."""
@@ -36,8 +39,8 @@ clocks, which may differ."""
 END_S = 10.0
 """How long `close` waits for the server there to be gone."""
 
-REACHED = ("loopback", "url")
-"""The ways that this side follows. Of `ssh` the daemon's half is there."""
+REACHED = ("loopback", "url", "ssh")
+"""The ways that this release follows."""
 
 ALLOW = "`--expose loopback`, `url:https://…` or `ssh:USER@RELAY` with `jupyter colab daemon` allows it"
 
@@ -97,12 +100,14 @@ def open(target: Daemon, plan: Plan, *, name: str) -> tuple[Runtime, dict[str, A
     try:
         runtime = Runtime(
             name=name,
-            url=_address(content),
+            url=_address(content, plan, name=name),
             token=TokenSource(value=str(content["token"])),
             kernel_name="python3",
             max_message_bytes=int(content["max_message_bytes"]),
+            gone_after_s=ssh.GONE_AFTER_S if content["expose"] == "ssh" else GONE_AFTER_S,
         )
         held = {"worker": worker, "pid": int(content["pid"]), "notes": [str(content["note"])]}
+        held["is_led"] = content["expose"] == "ssh"
         return runtime, {**held, "url": runtime.url, "began": _began(name, content)}
     except (KeyError, TypeError, ValueError) as error:
         raise TunnelError(f"what the daemon {worker} answered is not understood: {error!r}") from error
@@ -110,29 +115,20 @@ def open(target: Daemon, plan: Plan, *, name: str) -> tuple[Runtime, dict[str, A
 
 def close(reached: Reached) -> None:
     """End the server there, if this session began it. One that nobody reaches any more ends by itself."""
-    if not reached.held.get("began"):
-        return
-    try:
-        runtime = sessions.load().get(reached.name)
-        server = Server(runtime, read_token=lambda: sessions.read_token(runtime.token))
-        server.shut_down()
-        deadline = time.monotonic() + END_S
-        while time.monotonic() < deadline and server.is_reachable(timeout_s=1) is not Reach.REFUSED:
-            time.sleep(0.05)
-    except KernelError:
-        pass  # it is gone, or ends with its daemon, or when nobody has used it for a while
+    if reached.held.get("began"):
+        _shut_down(reached)
+    if reached.held.get("is_led"):
+        ssh.let_go(reached.name)
 
 
 def state(reached: Reached) -> str:
-    """Whether something listens where it is, as far as this machine can see."""
+    """As the keeper of its forward says, or whether something listens where it is, as far as can be seen."""
+    if reached.held.get("is_led") and (kept := Folder.of(reached.name).state()).state != OPEN:
+        return f"{kept.state} ({kept.reason})" if kept.reason else kept.state
     parts = urlsplit(str(reached.held.get("url", "")))
     if parts.hostname != "127.0.0.1" or parts.port is None:
         return "open"
-    try:
-        socket.create_connection((parts.hostname, parts.port), timeout=1).close()
-    except OSError:
-        return "gone"
-    return "open"
+    return "open" if answers(parts.port) else "gone"
 
 
 # --- inside ------------------------------------------------------------------------------------------------
@@ -146,7 +142,7 @@ def _chosen(found: Found, target: Daemon) -> str:
         raise UsageError(f"the daemon {worker} offers no session: its owner did not allow it; {ALLOW}")
     if live.expose not in REACHED:
         raise UsageError(
-            f"the daemon {worker} is reached by way of {live.expose}, which this side does not follow yet: "
+            f"the daemon {worker} is reached by way of {live.expose}, which this release does not know: "
             "let its owner choose --expose url:https://HOST"
         )
     if not _is_within_reach(live):
@@ -231,14 +227,38 @@ def _clear(mailbox: Mailbox, ask: Ask, *, is_answered: bool) -> None:
         pass  # both expire, and a daemon deletes them then
 
 
-def _address(content: Mapping[str, Any]) -> str:
+def _address(content: Mapping[str, Any], plan: Plan, *, name: str) -> str:
     match content["expose"]:
         case "loopback":
             return f"http://127.0.0.1:{int(content['port'])}"
         case "url" if str(content["url"]).startswith("https://"):
             return str(content["url"])
+        case "ssh":
+            relay = _relay(str(content["relay"]), content["relay_port"])
+            plan.say(f"It is reached through the relay {relay} …")
+            return f"http://127.0.0.1:{ssh.lead(relay, plan, name=name, to=int(content['port']))}"
         case way:
             raise TunnelError(f"the daemon is reached by {way!r}, which this release does not know")
+
+
+def _relay(text: str, port: int | None) -> Ssh:
+    user, _, host = text.rpartition("@")
+    target = parse_target(f"ssh://{text}" + (f":{int(port)}" if port else ""))
+    if not isinstance(target, Ssh) or (target.user or "", target.host) != (user, host.lower()):
+        raise TunnelError(f"the daemon's relay {text!r} is no machine that ssh could reach")
+    return target
+
+
+def _shut_down(reached: Reached) -> None:
+    try:
+        runtime = sessions.load().get(reached.name)
+        server = Server(runtime, read_token=lambda: sessions.read_token(runtime.token))
+        server.shut_down()
+        deadline = time.monotonic() + END_S
+        while time.monotonic() < deadline and server.is_reachable(timeout_s=2) is Reach.REACHABLE:
+            time.sleep(0.05)
+    except KernelError:
+        pass  # it is gone, or ends with its daemon, or when nobody has used it for a while
 
 
 def _began(name: str, content: Mapping[str, Any]) -> bool:

@@ -15,10 +15,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from colab_kernel.runtime import Runtime
 from colab_magics.errors import TunnelError
@@ -39,6 +39,8 @@ Source: https://www.kernel.org/doc/html/latest/networking/ip-sysctl.html (ip_loc
 GONE_AFTER_S = 3600.0
 """How long the proxy kernel waits for the forward to come back: as long as an unused server stays."""
 
+T = TypeVar("T")
+
 ANSWER_S = 5.0
 CLOSE_S = 40.0
 
@@ -46,10 +48,44 @@ CLOSE_S = 40.0
 def open(target: Ssh, plan: Plan, *, name: str) -> tuple[Runtime, dict[str, Any]]:
     """Find or start the server there, and have a port here that leads to it."""
     folder = Folder.of(name)
+
+    def find(kept: Kept) -> tuple[int, ServerFacts]:
+        facts = _open_there(kept, plan)
+        return facts.port, facts
+
     with folder.locked():
-        facts, kept = _as_it_is(folder, plan) or _anew(folder, target, plan, name=name)
+        found = _as_it_is(folder, plan)
+        if found is None:
+            before = folder.kept()
+            server = before.server if before else _server_name(name)
+            found = _anew(folder, target, plan, server=server, find=find)
+    facts, kept = found
     runtime = facts.runtime(name, port=kept.local_port)
     return replace(runtime, gone_after_s=GONE_AFTER_S), {}
+
+
+def lead(target: Ssh, plan: Plan, *, name: str, to: int) -> int:
+    """Have a port here that leads to one of a machine where nothing is started, such as a relay; the port.
+
+    It mends itself as a session's does, until `let_go`.
+
+    Raises:
+        TunnelError: it cannot be reached, or nobody answers HTTP there.
+    """
+    folder = Folder.of(name)
+    with folder.locked():
+        kept = folder.kept()
+        is_it = kept is not None and (kept.server, kept.remote_port) == ("", to)
+        if kept is None or not is_it or folder.state().state != OPEN:
+            _, kept = _anew(folder, target, plan, server="", find=lambda kept: (to, None))
+    return kept.local_port
+
+
+def let_go(name: str) -> None:
+    """End what `lead` began."""
+    folder = Folder.of(name)
+    with folder.locked():
+        folder.end()
 
 
 def close(reached: Reached) -> str | None:
@@ -83,14 +119,17 @@ def _as_it_is(folder: Folder, plan: Plan) -> tuple[ServerFacts, Kept] | None:
     return (facts, kept) if facts.port == kept.remote_port else None
 
 
-def _anew(folder: Folder, target: Ssh, plan: Plan, *, name: str) -> tuple[ServerFacts, Kept]:
+def _anew(
+    folder: Folder, target: Ssh, plan: Plan, *, server: str, find: Callable[[Kept], tuple[int, T]]
+) -> tuple[T, Kept]:
+    """Connect, find the port to lead to and whatever comes with it, and have it kept."""
     before = folder.kept()
     folder.end()
     folder.make()
     link = SshLink(destination=destination_of(target), config=plan.ssh_config, control=make_control())
     kept = Kept(
         link=link,
-        server=before.server if before else _server_name(name),
+        server=server,
         python=plan.python or "",
         may_ask=_is_at_a_terminal(),
     )
@@ -98,14 +137,14 @@ def _anew(folder: Folder, target: Ssh, plan: Plan, *, name: str) -> tuple[Server
         folder.write_kept(kept)
         plan.say(f"Connecting to {target} …")
         with _keeper(folder) as keeper:
-            facts = _open_there(kept, plan)
+            port, found = find(kept)
             try:
-                port = _forward(link, to=facts.port, wish=before.local_port if before else 0)
+                at = _forward(link, to=port, wish=before.local_port if before else 0)
             except BaseException:
-                if facts.is_new:
+                if isinstance(found, ServerFacts) and found.is_new:
                     _close_there(kept)
                 raise
-            kept = replace(kept, remote_port=facts.port, local_port=port)
+            kept = replace(kept, remote_port=port, local_port=at)
             keeper.tell(local_port=kept.local_port, remote_port=kept.remote_port)
             keeper.hear()
     except BaseException as error:
@@ -114,7 +153,7 @@ def _anew(folder: Folder, target: Ssh, plan: Plan, *, name: str) -> tuple[Server
         if before is not None:
             folder.put_back(before, str(error) or "opening it again was interrupted")
         raise
-    return facts, kept
+    return found, kept
 
 
 class _Keeper:
