@@ -193,6 +193,33 @@ def published(client: BlockingKernelClient, request: str) -> list[tuple[str, Any
     return heard
 
 
+def test_a_subshell_answers_while_a_cell_runs(tmp_path: Path) -> None:
+    manager = KernelManager(kernel_name=NAME)
+    manager.start_kernel()
+    client = BlockingKernelClient(connection_file=manager.connection_file)
+    client.load_connection_file()
+    client.start_channels()
+    go = tmp_path / "go"
+    try:
+        client.wait_for_ready(timeout=PATIENCE_S)
+        client.execute_interactive("pass", timeout=PATIENCE_S)  # by the remote kernel, not only its proxy
+        client.control_channel.send(client.session.msg("create_subshell_request", {}))
+        subshell = client.get_control_msg(timeout=PATIENCE_S)["content"]["subshell_id"]
+        waiting = client.execute(f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)")
+        request = client.session.msg("execute_request", {"code": f"open({str(go)!r}, 'x').close()"})
+        request["header"]["subshell_id"] = subshell
+        client.shell_channel.send(request)
+        replies = [client.get_shell_msg(timeout=PATIENCE_S) for _ in range(2)]
+        assert {reply["parent_header"]["msg_id"] for reply in replies} == {
+            waiting,
+            request["header"]["msg_id"],
+        }
+        assert [reply["content"]["status"] for reply in replies] == ["ok", "ok"]
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel()
+
+
 # --- another runtime meanwhile -----------------------------------------------------------------------------
 
 
