@@ -517,8 +517,10 @@ def test_without_a_subscriber_iopub_goes_nowhere_and_never_fills(frontend: Front
 def test_a_subscriber_may_not_send_much(on_tcp: tuple[ConnectionFile, Frontend], clients: Clients) -> None:
     connection, frontend = on_tcp
     greedy, client = clients(connection), clients(connection)
+    subscribe(frontend, client)  # first: the other one's subscription would be taken for this one
+    subscribe(frontend, greedy)
     greedy.socket(Channel.IOPUB).setsockopt(zmq.SUBSCRIBE, b"x" * 20_000)
-    subscribe(frontend, client)
+    harness.wait_until(lambda: frontend.take_subscriptions() or frontend.subscribers == 1, what="the cut")
     frontend.send(message(content=b'{"n": 1}'))
     assert client.recv(Channel.IOPUB)["content"] == {"n": 1}
 

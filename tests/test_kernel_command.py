@@ -240,7 +240,7 @@ def test_names_are_derived_and_kept() -> None:
         ([f"{NOBODY}?token={WRONG}"], "argument COMMAND: invalid choice;"),
         (["--tokn", "list"], "not understood: --tokn"),
         (["-f", "c.json", "--nonsense"], "not understood: --nonsense"),
-        (["-f", "c.json", "list"], "say either -f"),
+        (["--runtime", "gpu"], "say either -f"),
         (["install", "--user", "--prefix", "x"], "not allowed with argument --user"),
         ([], "say either -f CONNECTION_FILE or one of the commands"),
     ],
@@ -454,6 +454,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         ["--connection-file=c d.json"],
         ["--connection-file", "c d.json"],
         ["-f", "c d.json", "--HistoryManager.hist_file=:memory:", "--IPKernelApp.parent_appname=x"],
+        ["-f", "c d.json", "a file that jupyter run runs.py", "list"],
     ],
 )
 def test_the_kernel_is_run_as_kernelspecs_say(kernel: list[tuple[Any, ...]], words: list[str]) -> None:

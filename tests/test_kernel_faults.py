@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import harness
+import kernel_environments
 import pytest
 from jupyter_servers import UNLIMITED, JupyterServer, jupyter_server
 from kernel_client import Debugger, Frontend, Request, Unmet
+from kernel_environments import Stack
 from proxy_process import ProxyProcess, proxy_process, register
 from tcp_proxies import TcpProxy, Way
+
+from colab_kernel.terms import KEEP_EVERY_MS
 
 SLOW_LINES = """
 import sys, time
@@ -179,10 +183,21 @@ def test_sigint_interrupts_the_cell(scene: Scene) -> None:
 
 @pytest.mark.parametrize("how", ["cut", "abort"])
 def test_a_connection_that_breaks_loses_nothing(scene: Scene, how: str) -> None:
+    """From when the server knows of it: what it had written just before, no server writes again."""
     with scene.kernel() as proxy, Frontend(proxy.connection) as frontend:
-        request = frontend.execute(SLOW_LINES.format(count=100, pause_s=0.02))
+        mark = scene.folder / "go"
+        request = frontend.execute(
+            f"import os, time\nprint(0, flush=True)\n"
+            f"while not os.path.exists({str(mark)!r}): time.sleep(0.01)\n"
+            "for n in range(1, 100):\n    print(n, flush=True)\n    time.sleep(0.02)"
+        )
         frontend.published(request, "stream")
+        [kernel_id] = scene.server.kernel_ids()
+        scene.network.refuse()
         getattr(scene.network, how)()
+        harness.wait_until(lambda: scene.server.connections(kernel_id) == 0, what="the server to notice")
+        mark.touch()
+        scene.network.accept()
         assert lines_of(frontend.done(request).stdout) == list(range(100))
 
 
@@ -336,3 +351,79 @@ def test_a_frontend_that_does_not_read_holds_up_the_kernel_and_not_our_memory(sc
         assert grown < 120 * 2**20, f"{grown / 2**20:.0f} MiB"
         frontend.patience_s = 120
         assert len(frontend.done(request).stdout) == 800 * 250_000
+
+
+# --- a server that does not keep up ------------------------------------------------------------------------
+
+ON_COLABS_PINS = [pytest.mark.colab_pins, pytest.mark.timeout(1800)]
+
+LINES = 20_000
+"""Ten times and more what ipykernel, the server and TCP between them keep by themselves."""
+
+MANY_LINES = """
+import os, time
+print("on", flush=True)
+while not os.path.exists({go!r}): time.sleep(0.01)
+for n in range({count}):
+    print(n, flush=True)
+open({end!r}, "x").close()
+"""
+
+TWO_TURNS_OF_THE_KERNELS_CLOCK = f"""
+import threading
+from tornado.ioloop import PeriodicCallback
+turns = threading.Semaphore(0)
+loop = get_ipython().kernel.iopub_thread.io_loop
+loop.add_callback(lambda: PeriodicCallback(turns.release, {KEEP_EVERY_MS}).start())
+for _ in range(2): turns.acquire()
+"""
+"""In the thread that owns the kernel's socket, at its pace: whatever it does every so often is done then."""
+
+
+def prints_while_it_stands_still(server: JupyterServer, frontend: Frontend, folder: Path) -> None:
+    """A cell prints LINES lines for a server that is stopped meanwhile, and all of them arrive."""
+    go, end = folder / "go", folder / "end"
+    request = frontend.execute(MANY_LINES.format(count=LINES, go=str(go), end=str(end)))
+    frontend.published(request, "stream")
+    server.freeze()
+    try:
+        go.touch()
+        harness.wait_until(end.exists, timeout_s=120, what="the last line")
+    finally:
+        server.thaw()
+    frontend.patience_s = 120
+    assert lines_of(frontend.done(request).stdout.removeprefix("on\n")) == list(range(LINES))
+
+
+@pytest.mark.parametrize(
+    "stack",
+    [Stack.NEWEST, pytest.param(Stack.COLAB, marks=[pytest.mark.colab_pins, pytest.mark.timeout(1800)])],
+)
+def test_what_is_printed_while_the_server_stands_still_arrives_whole(tmp_path: Path, stack: Stack) -> None:
+    kernel_environments.write_ipykernel_spec(tmp_path / "specs", name="remote", stack=stack)
+    with (
+        jupyter_server(
+            tmp_path / "server",
+            python=kernel_environments.python_of(stack),
+            options=[*UNLIMITED, "--MappingKernelManager.default_kernel_name=remote"],
+            env={"JUPYTER_PATH": str(tmp_path / "specs")},
+        ) as server,
+        TcpProxy(server.port) as network,
+    ):
+        scene = Scene(server, network, tmp_path)
+        register(scene.runtime_dir, network.port)
+        with scene.kernel() as proxy, Frontend(proxy.connection) as frontend:
+            prints_while_it_stands_still(server, frontend, tmp_path)
+
+
+def test_so_it_does_over_a_connection_of_the_servers_that_is_newer(tmp_path: Path) -> None:
+    """A server that buffers nothing connects to the kernel again for every websocket."""
+    options = [*UNLIMITED, "--MappingKernelManager.buffer_offline_messages=False"]
+    with jupyter_server(tmp_path / "server", options=options) as server, TcpProxy(server.port) as network:
+        scene = Scene(server, network, tmp_path)
+        register(scene.runtime_dir, network.port)
+        with scene.kernel() as proxy, Frontend(proxy.connection) as frontend:
+            frontend.run("1")
+            network.abort()
+            frontend.run(TWO_TURNS_OF_THE_KERNELS_CLOCK)
+            prints_while_it_stands_still(server, frontend, tmp_path)

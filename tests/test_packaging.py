@@ -11,6 +11,7 @@ from pathlib import Path
 
 import harness
 import pytest
+from jupyter_servers import jupyter_server
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -126,3 +127,15 @@ def test_the_extension_loads(fresh_python: Path, tmp_path: Path) -> None:
 def test_the_command_is_there(fresh_python: Path, tmp_path: Path) -> None:
     said = harness.run([fresh_python.parent / "jupyter-colab", "--help"], cwd=tmp_path)
     assert "queue" in said.stdout
+
+
+def test_the_kernel_that_it_brings_runs_a_cell_after_connect(fresh_python: Path, tmp_path: Path) -> None:
+    env = {"JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime")}
+    script = harness.write(tmp_path / "script.py", "import os\nprint(6 * 7, os.getcwd())\n")
+    with jupyter_server(tmp_path / "server") as server:
+        connect = [fresh_python, "-m", "colab_kernel", "connect", server.url, "--token", server.token]
+        harness.run(connect, env=env, cwd=tmp_path)
+        said = harness.run(
+            [fresh_python, "-m", "jupyter_client.runapp", "--kernel", "colab", script], env=env, cwd=tmp_path
+        )
+        assert said.stdout == f"42 {server.root}\n"

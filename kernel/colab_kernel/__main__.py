@@ -44,14 +44,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the kernel or one command; returns 0 done, 1 failed, 2 not understood, 130 interrupted."""
-    parser = make_parser()
     try:
-        arguments, unknown = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
-        if unknown and (arguments.command or not all(map(_TRAIT.match, unknown))):
-            options = [word.partition("=")[0] for word in unknown if word.startswith("-")]
-            parser.error(f"not understood: {', '.join(options) or 'more words than there are places for'}")
-        if (arguments.command is None) == (arguments.connection_file is None):
-            parser.error("say either -f CONNECTION_FILE or one of the commands")
+        arguments = _understand(sys.argv[1:] if argv is None else argv)
         code = int(arguments.run(arguments))
         sys.stdout.flush()
     except SystemExit as ended:  # argparse has said why
@@ -68,15 +62,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
-    parser = _Parser(
-        prog=PROGRAM,
-        description="A kernel here that relays to one behind a Jupyter Server elsewhere, a runtime.",
-        epilog="Frontends start it with -f; a person types one of the commands.",
-        allow_abbrev=False,
-    )
-    parser.set_defaults(run=_run_kernel)
+def _understand(words: Sequence[str]) -> argparse.Namespace:
+    """What was typed, or what a frontend says: that may have more words than it means for the kernel.
+
+    Source: https://github.com/jupyter/jupyter_client/blob/main/jupyter_client/consoleapp.py
+    (build_kernel_argv): `jupyter run` hands a kernel the names of the files that it runs.
+    """
+    parser = make_parser()
+    kernel, beyond = _kernel_parser().parse_known_args(words)
+    if kernel.connection_file is not None:
+        arguments, unknown = kernel, [word for word in beyond if word.startswith("-")]
+    else:
+        arguments, unknown = parser.parse_known_args(words)
+    if unknown and (arguments.command or not all(map(_TRAIT.match, unknown))):
+        options = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        parser.error(f"not understood: {', '.join(options) or 'more words than there are places for'}")
+    if (arguments.command is None) == (arguments.connection_file is None):
+        parser.error("say either -f CONNECTION_FILE or one of the commands")
+    return arguments
+
+
+def _kernel_parser() -> argparse.ArgumentParser:
+    """The parser of what a kernelspec says."""
+    parser = _Parser(prog=PROGRAM, add_help=False, allow_abbrev=False)
+    parser.set_defaults(run=_run_kernel, command=None)
     parser.add_argument(
         *("-f", "--f", "--connection-file"),
         metavar="FILE",
@@ -85,6 +94,18 @@ def make_parser() -> argparse.ArgumentParser:
         help="be the kernel of this connection file",
     )
     _add_runtime(parser, "with -f: the runtime to relay to; the current one by default")
+    return parser
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = _Parser(
+        prog=PROGRAM,
+        parents=[_kernel_parser()],
+        description="A kernel here that relays to one behind a Jupyter Server elsewhere, a runtime.",
+        epilog="Frontends start it with -f; a person types one of the commands.",
+        allow_abbrev=False,
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
 
     connect = _add(commands, "connect", _connect, "register a runtime and make it the current one")

@@ -17,7 +17,7 @@ import zmq
 from colab_kernel import zmq_wire
 from colab_kernel.connection_file import ConnectionFile
 from colab_kernel.errors import KernelError, MalformedError
-from colab_kernel.iopub import BIG_BYTES, STALLED_S, Publisher
+from colab_kernel.iopub import BIG_BYTES, STALLED_S, Publisher, send_small
 from colab_kernel.messages import Buffer, Channel, Message
 
 _log = logging.getLogger(__name__)
@@ -142,9 +142,12 @@ class Frontend:
             topic = identities or (IOPUB_TOPIC,)
             return self._publisher.send(zmq_wire.serialize(message, signer=self._signer, identities=topic))
         frames = zmq_wire.serialize(message, signer=self._signer, identities=identities)
-        is_big = sum(len(frame) for frame in frames) >= BIG_BYTES
+        socket = self._sockets[message.channel]
         try:
-            self._sockets[message.channel].send_multipart(frames, zmq.NOBLOCK, copy=not is_big)
+            if sum(map(len, frames)) < BIG_BYTES:
+                send_small(socket, frames)
+            else:
+                socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise

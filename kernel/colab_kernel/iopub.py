@@ -46,6 +46,20 @@ STALLED_S = 30.0
 _PACE_S = 0.05
 
 
+_LAST = int(zmq.NOBLOCK)
+_NOT_LAST = int(zmq.NOBLOCK | zmq.SNDMORE)
+
+
+def send_small(socket: zmq.Socket[bytes], frames: Sequence[Buffer]) -> None:
+    """Send one message, copied, without waiting; all of it or, with zmq.Again, nothing.
+
+    `send_multipart` adds flags of an enum anew for every frame: 8 µs for seven frames, here 3 (2026-11).
+    """
+    for frame in frames[:-1]:
+        socket.send(frame, _NOT_LAST)
+    socket.send(frames[-1], _LAST)
+
+
 class Publisher:
     """Sends on an XPUB socket without waiting, and counts who listens.
 
@@ -112,10 +126,10 @@ class Publisher:
         self._big_bytes = 0
 
     def _try(self, frames: Sequence[Buffer]) -> bool:
-        size_bytes = sum(len(frame) for frame in frames)
+        size_bytes = sum(map(len, frames))
         try:
             if size_bytes < BIG_BYTES:
-                self._socket.send_multipart(frames, zmq.NOBLOCK)
+                send_small(self._socket, frames)
                 return True
             # A queue is in order: when libzmq is done with the last frame, it is done with all.
             last = zmq.Frame(frames[-1], track=True, copy=False)

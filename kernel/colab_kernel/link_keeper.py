@@ -6,6 +6,7 @@ few verbs can take its place.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -286,12 +287,15 @@ class LinkKeeper:
 
 
 def _read_token(runtime: Runtime) -> str:
-    """The runtime's token as its source has it now: the registry may have a newer one than at start."""
-    try:
-        runtime = sessions.load().get(runtime.name)
-    except KernelError:  # forgotten meanwhile: what was known must do
-        pass
-    return sessions.read_token(runtime.token)
+    """The runtime's token as its source has it now: the registry may have a newer one than at start.
+
+    An entry that has come to name another address is another runtime's: its token is not for this one.
+    """
+    token = runtime.token
+    with contextlib.suppress(KernelError):  # forgotten meanwhile: what was known must do
+        registered = sessions.load().get(runtime.name)
+        token = registered.token if registered.url == runtime.url else token
+    return sessions.read_token(token)
 
 
 def _delete(server: Server, kernel_id: str, *, timeout_s: float = CLEAN_UP_S) -> bool:

@@ -18,7 +18,7 @@ from colab_kernel.clock import steady_unix_clock
 from colab_kernel.errors import MalformedError, UnframeableError
 from colab_kernel.frontend import Frontend
 from colab_kernel.frontend_outbox import ToFrontend
-from colab_kernel.link_keeper import Closed, KernelLost, LinkKeeper, NoKernel, Opened
+from colab_kernel.link_keeper import Carrier, Closed, KernelLost, LinkKeeper, NoKernel, Opened
 from colab_kernel.messages import Channel
 from colab_kernel.relay import Relay
 from colab_kernel.relay_events import Connect, Dropped, InterruptKernel, KernelDied, Shutdown
@@ -51,6 +51,8 @@ SIGTERM after half of it)
 LINGER_S = 1.0
 """How long the last messages may take to leave."""
 
+_READ, _WRITE = int(zmq.POLLIN), int(zmq.POLLOUT)  # as enums they cost ten times as much, at every turn
+
 
 class Loop:
     """One proxy kernel, from its first message to its last.
@@ -69,8 +71,9 @@ class Loop:
         self._keeper = LinkKeeper(session_id=uuid.uuid4().hex, background=self._background, clock=self._clock)
         self._poller = zmq.Poller()
         self._stuck: deque[ToFrontend] = deque()
-        self._link_fd: int | None = None
-        self._link_flags = 0
+        self._polled: tuple[Carrier | None, int] = (None, 0)
+        self._link_fd = -1
+        self._listens = True
         self._ticked_at = 0.0
         self._last_words: str | None = None
         self._is_over = False
@@ -83,17 +86,16 @@ class Loop:
         """Run to the end; return the exit code."""
         self._catch_signals()
         sockets = self._frontend.sockets()
-        self._poller.register(self._background.fileno(), zmq.POLLIN)
+        outcomes = self._background.fileno()
+        self._poller.register(outcomes, _READ)
         for channel in (Channel.CONTROL, Channel.STDIN, Channel.IOPUB, Channel.SHELL):
-            self._poller.register(sockets[channel], zmq.POLLIN)
+            self._poller.register(sockets[channel], _READ)
         self._keeper.connect(self._runtime_name, folder=Path.cwd())
-        shell = sockets[Channel.SHELL]
         while not self._is_over:
-            listens = self._relay.queued_bytes < BACKLOG_BYTES and self._relay.in_flight < IN_FLIGHT
-            self._poller.modify(shell, zmq.POLLIN if listens else 0)
+            self._poll_shell(sockets[Channel.SHELL])
             self._poll_link()
             ready = dict(self._poller.poll(self._patience_ms()))
-            if self._background.fileno() in ready:
+            if outcomes in ready:
                 self._background.run_outcomes()
                 # A new link has messages already: the relay must know of the link before it sees them.
                 self._follow_link()
@@ -113,25 +115,32 @@ class Loop:
             return int(STUCK_S * 1000)
         return 0 if link is not None and link.has_more else int(TICK_S * 1000)
 
+    def _poll_shell(self, shell: zmq.Socket[bytes]) -> None:
+        """Poll shell while there is room for what is asked there."""
+        listens = self._relay.queued_bytes < BACKLOG_BYTES and self._relay.in_flight < IN_FLIGHT
+        if listens is not self._listens:
+            self._listens = listens
+            self._poller.modify(shell, _READ if listens else 0)
+
     def _poll_link(self) -> None:
         """Poll the link that there is, for what it needs: not for reading while a frontend does not read."""
-        link = self._keeper.link
-        fd = None if link is None else link.fileno()
-        flags = 0
+        link, flags = self._keeper.link, 0
         if link is not None:
-            flags = (0 if self._stuck else zmq.POLLIN) | (zmq.POLLOUT if link.wants_write else 0)
-        if (fd, flags) == (self._link_fd, self._link_flags):
+            flags = (0 if self._stuck else _READ) | (_WRITE if link.wants_write else 0)
+        if self._polled == (link, flags):
             return
-        if self._link_fd is not None and self._link_flags:
+        if self._polled[1]:
             self._poller.unregister(self._link_fd)
-        if fd is not None and flags:
-            self._poller.register(fd, flags)
-        self._link_fd, self._link_flags = fd, flags
+        if link is not None and flags:
+            self._link_fd = link.fileno()
+            self._poller.register(self._link_fd, flags)
+        self._polled = link, flags
 
     def _receive_frontend(self, channel: Channel) -> None:
+        now = self._clock()
         for identities, message in self._frontend.receive(channel, limit=AT_ONCE):
             try:
-                self._relay.receive_frontend(message, identities=identities, now=self._clock())
+                self._relay.receive_frontend(message, identities=identities, now=now)
             except MalformedError as error:
                 _log.warning("%s", error)
 
@@ -139,7 +148,7 @@ class Loop:
         link = self._keeper.link
         if link is None or self._stuck:
             return
-        if ready.get(link.fileno(), 0) & zmq.POLLIN or link.has_more:
+        if ready.get(self._link_fd, 0) & _READ or link.has_more:
             now = self._clock()
             for message in self._keeper.receive():
                 try:

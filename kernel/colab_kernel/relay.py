@@ -375,7 +375,10 @@ class Relay:
             self._front.pass_on(message)
 
     def _is_own(self, message: Message) -> bool:
-        return message.parsed_parent_header.get("session") == self._make.session
+        """Whether it is about a request of our own. Of most output one sees unparsed that it is not."""
+        session = self._make.session
+        is_named = session.encode() in message.parent_header
+        return is_named and message.parsed_parent_header.get("session") == session
 
     def _tell_what_is_missing(self, *, now: float) -> None:
         self._resumed = None

@@ -21,11 +21,9 @@ from colab_kernel import refusals
 from colab_kernel.errors import KernelError, RemoteError, UnreachableError
 from colab_kernel.link_watch import Reach
 from colab_kernel.messages import Json, JsonObject
+from colab_kernel.opening import CONNECT_S, is_this_machine
 from colab_kernel.refusals import Answer, Door
 from colab_kernel.runtime import Access, Runtime
-
-CONNECT_S = 15.0
-"""How long a connection may take, TLS included, however long the answer may take after that."""
 
 ANSWER_S = 10.0
 
@@ -79,8 +77,7 @@ class Server:
     def __init__(self, runtime: Runtime, *, read_token: Callable[[], str]) -> None:
         self._runtime = runtime
         self._read_token = read_token
-        host = urlsplit(runtime.url).hostname or ""
-        is_here = host in ("localhost", "::1") or host.startswith("127.")
+        is_here = is_this_machine(urlsplit(runtime.url).hostname or "")
         proxies = urllib.request.ProxyHandler({} if is_here else None)
         self._opener = urllib.request.build_opener(proxies, _NoRedirect, _Http, _Https)
 

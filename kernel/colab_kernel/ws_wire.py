@@ -69,40 +69,42 @@ class _Table:
     """An offset table: a count, then as many offsets from the start of the payload, each of them one word.
 
     Attributes:
-        order, word: a word in the terms of `struct`.
+        order, word: a word in the terms of `struct`; word_bytes: how long it is.
         closed: whether one offset more, the last, says how long the whole is.
         pieces_least: how many pieces the shortest message has.
     """
 
     order: str
     word: str
+    word_bytes: int
     closed: bool
     pieces_least: int
 
     def join(self, pieces: Sequence[Buffer]) -> bytes:
         count = len(pieces) + self.closed
-        begin = self._word_bytes * (1 + count)
+        begin = self.word_bytes * (1 + count)
         offsets = list(accumulate((len(piece) for piece in pieces), initial=begin))[:count]
         try:
             table = struct.pack(self._words(1 + count), count, *offsets)
         except struct.error as error:
             raise UnframeableError(
                 f"a message of {len(pieces)} pieces is too long for this websocket's framing: the last would "
-                f"begin {offsets[-1]:,} bytes into it, and an offset has {8 * self._word_bytes} bits"
+                f"begin {offsets[-1]:,} bytes into it, and an offset has {8 * self.word_bytes} bits"
             ) from error
         return b"".join((table, *pieces))
 
     def cut(self, payload: bytes) -> list[memoryview]:
-        words = len(payload) // self._word_bytes
+        words = len(payload) // self.word_bytes
         count = struct.unpack_from(self._words(1), payload)[0] if words else 0
         if not self.pieces_least + self.closed <= count < words:
             raise MalformedError(
                 f"{len(payload):,} bytes came on the websocket that cannot begin with {count} offsets"
             )
-        begin = self._word_bytes * (1 + count)
-        offsets = struct.unpack_from(self._words(count), payload, self._word_bytes)
-        bounds = offsets if self.closed else (*offsets, len(payload))
-        if bounds[0] != begin or bounds[-1] != len(payload) or any(a > b for a, b in pairwise(bounds)):
+        begin = self.word_bytes * (1 + count)
+        bounds = list(struct.unpack_from(self._words(count), payload, self.word_bytes))
+        if not self.closed:
+            bounds.append(len(payload))
+        if bounds[0] != begin or bounds[-1] != len(payload) or bounds != sorted(bounds):
             raise MalformedError(
                 f"{len(payload):,} bytes came on the websocket whose {count} offsets do not divide them whole"
             )
@@ -112,15 +114,11 @@ class _Table:
     def _words(self, count: int) -> str:
         return f"{self.order}{count}{self.word}"
 
-    @property
-    def _word_bytes(self) -> int:
-        return struct.calcsize(self._words(1))
 
-
-_V1 = _Table(order="<", word="Q", closed=True, pieces_least=5)
+_V1 = _Table(order="<", word="Q", word_bytes=8, closed=True, pieces_least=5)
 """Source: https://jupyter-server.readthedocs.io/en/latest/developers/websocket-protocols.html#v1-kernel-websocket-jupyter-org-protocol"""
 
-_LEGACY = _Table(order=">", word="I", closed=False, pieces_least=1)
+_LEGACY = _Table(order=">", word="I", word_bytes=4, closed=False, pieces_least=1)
 """Cut short within its last buffer it cannot be told from a whole one: nothing says how long that is.
 
 Source: https://jupyter-server.readthedocs.io/en/latest/developers/websocket-protocols.html#default-websocket-protocol,

@@ -57,8 +57,7 @@ class Signer:
         if self._keyed is None:
             return b""
         digest = self._keyed.copy()
-        for part in parts:
-            digest.update(part)
+        digest.update(b"".join(parts))
         return digest.hexdigest().encode()
 
     def check(self, signature: bytes, *, parts: Sequence[bytes]) -> None:
