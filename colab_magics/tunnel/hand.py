@@ -113,6 +113,11 @@ class Hand:
     ) -> None:
         self.close()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the link is gone, or was closed: another hand is needed."""
+        return self._is_over
+
     def run(self, code: str, *, timeout_s: float = ASK_S) -> str:
         """Run code there and return what it printed, and its result.
 
