@@ -1,8 +1,8 @@
 """Runs over there: TCP connections to ports of this machine's loopback interface, carried by the hand.
 
 Each has a number of the other side's. Bytes go either way in pieces, and each side says how many it has
-passed on, so that neither holds more than `window` bytes of a connection. What is said here by itself: `data`,
-`end` (the program here will send no more), `gone` (the connection is over), `passed` (bytes that it took).
+passed on, so that neither holds more than `window` bytes of a connection. What is said here by itself:
+`data`, `end` (the program here will send no more), `gone` (the connection is over), `passed` (on, so many).
 """
 
 import collections
