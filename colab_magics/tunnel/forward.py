@@ -54,6 +54,11 @@ class Carrier:
         """Whether another one is needed."""
         return self._hand is None or self._hand.is_over
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether it carries any connection."""
+        return bool(self._connections)
+
     def connect(self, accepted: socket.socket, *, port: int) -> None:
         """Have an accepted connection go on to a port there; it is closed at the end."""
         number = next(self._numbers)
