@@ -1,4 +1,6 @@
-"""A training loop to set breakpoints in: `jupyter colab tunnel debug examples/debug_gpu_example.py --epochs 3`.
+"""A training loop to set breakpoints in.
+
+    jupyter colab tunnel debug examples/debug_gpu_example.py --epochs 3
 
 It fits a small network to a noisy sine, on the GPU where there is one.
 """

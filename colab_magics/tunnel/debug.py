@@ -1,4 +1,4 @@
-"""One script on the machine under a debugger, seen and ended from here; a debugger attaches by a port here."""
+"""One script on the machine under a debugger, seen and ended from here; F5 attaches by a port here."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class DebuggedScript:
         self.port = self._forward.port
 
     def wait(self, write: Write, *, note: Callable[[str], None]) -> int:
-        """Pass on what it writes until it has ended; its exit code, 128 and the signal's number if one ended it.
+        """Pass on what it writes until it has ended; its exit code: 128 and the number, if a signal ended it.
 
         An interrupt here interrupts it there; a second one ends it.
 

@@ -18,6 +18,12 @@ import time
 COLAB_OUTPUT_WINDOW_BYTES = 1024 * 1024
 COLAB_READY_S = 60
 COLAB_OUTPUT_END_S = 2
+COLAB_RUN_DEBUGPY = """
+import debugpy, runpy, sys
+debugpy.configure(python=sys.argv.pop(1))
+runpy.run_module("debugpy", run_name="__main__", alter_sys=True)
+"""
+"""`python -m debugpy`, with another Python for its adapter: that has no option of the command line."""
 
 
 class ColabScript:
@@ -28,8 +34,8 @@ class ColabScript:
         self.endpoints = os.path.join(self.folder, "endpoints.json")
         command = [sys.executable]
         command += ["-Xfrozen_modules=off"] if sys.version_info >= (3, 11) else []
-        command += ["-m", "debugpy", "--listen", "127.0.0.1:0", "--wait-for-client"]
-        command += ["--configure-python", self.adapter_python(guard)]
+        command += ["-c", COLAB_RUN_DEBUGPY, self.adapter_python(guard)]
+        command += ["--listen", "127.0.0.1:0", "--wait-for-client"]
         self.process = subprocess.Popen(
             [*command, content["script"], *content["arguments"]],
             cwd=content["folder"],
