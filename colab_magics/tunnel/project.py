@@ -43,7 +43,7 @@ class Synced:
         taken: files of here that are now as they were edited there.
         beside: file → the name under which the other side's edit of it now lies here.
         waiting: files that were edited there and not accepted; `diff` is what was edited.
-        kept: files that were edited there while this ran: they stay as they are.
+        kept: where something else is there, or came while this ran: it stays as it is.
         new: files that are only there, some of them; new_count: how many.
         modules: Python modules that are new there: who has imported them still has the old ones.
         left_out: files here that were not sent, each with the reason.
@@ -108,6 +108,7 @@ def sync(
     exchanging = _Exchange(hand, repository, remote_root or default_root(repository), say)
     exchanging.look()
     here = take_snapshot(repository, remote=None, max_file_bytes=max_file_bytes)
+    exchanging.look_for(here.commit)
     settled, taken, beside = exchanging.accept(here.commit) if accept else ({}, (), {})
     if taken or beside:
         here = take_snapshot(repository, remote=None, max_file_bytes=max_file_bytes)
@@ -124,6 +125,7 @@ class _Exchange:
         self._before: dict[str, Staged] = {}
         self._edits: dict[str, Content] = {}
         self._new: tuple[tuple[str, ...], int] = ((), 0)
+        self._blocked: list[str] = []
 
     def look(self) -> None:
         """Learn what was agreed on, and what was edited there since; have the objects of both."""
@@ -139,11 +141,18 @@ class _Exchange:
         self._edits = {path: Staged(*one) if one else None for path, one in found["edits"].items()}
         if self._agreed is not None and not self._repository.has(self._agreed):
             self._fetch([self._agreed], whole=True)
+        self._before = exchange.contents(self._repository, self._agreed)
+
+    def look_for(self, commit: str) -> None:
+        """Learn what is in the way there of files that are new here; have what was edited there."""
+        fresh = [path for path in exchange.contents(self._repository, commit) if path not in self._before]
+        found = self._ask("project_in_the_way", paths=fresh)["found"] if fresh else {}
+        self._edits |= {path: Staged(*one) for path, one in found.items() if one[1]}
+        self._blocked = [path for path, one in found.items() if not one[1]]
         blobs = [one.sha for one in self._edits.values() if one is not None]
         lacking = exchange.missing(self._repository, blobs)
         if lacking:
             self._fetch(lacking, whole=False)
-        self._before = exchange.contents(self._repository, self._agreed)
 
     def accept(self, commit: str) -> tuple[dict[str, Content], tuple[str, ...], dict[str, str]]:
         """Bring here what was edited there.
@@ -186,18 +195,15 @@ class _Exchange:
         held = [
             path for path, theirs in self._edits.items() if here.get(path) != theirs and path not in settled
         ]
-        agreed = exchange.amend(self._repository, commit, {path: self._before.get(path) for path in held})
-        diff = ""
+        apart = {path: self._before.get(path) for path in (*held, *self._blocked)}
+        agreed = exchange.amend(self._repository, commit, apart)
+        diff, first = "", self._agreed is None
         if held and self._agreed is not None:
             diff = exchange.diff(self._repository, self._agreed, {path: self._edits[path] for path in held})
-        sent_bytes = self._send(agreed)
-        answer = self._ask(
-            "project_agree",
-            commit=agreed,
-            agreed=self._agreed,
-            has_pack=sent_bytes > 0,
-            settled={path: [one.mode, one.sha] if one else None for path, one in settled.items()},
-        )
+        sent_bytes, written, kept = self._move(agreed, settled)
+        if kept:  # edited there a moment ago: not agreed on
+            agreed = exchange.amend(self._repository, agreed, {path: self._before.get(path) for path in kept})
+            self._move(agreed, {})
         self._repository.set_refs({_pin(self._repository, self._root): agreed})
         after = exchange.contents(self._repository, agreed)
         changed = [path for path, one in after.items() if self._before.get(path) != one]
@@ -205,18 +211,28 @@ class _Exchange:
         return Synced(
             local_root=self._work_tree,
             remote_root=self._root,
-            sent=answer["written"],
+            sent=written,
             sent_bytes=sent_bytes,
             taken=taken,
             beside=beside,
             waiting=tuple(held),
             diff=diff,
-            kept=tuple(path for path in answer["kept"] if path not in held),
+            kept=(*self._blocked, *kept),
             new=self._new[0],
             new_count=self._new[1],
-            modules=() if self._agreed is None else tuple(sorted(filter(None, map(_module, changed)))),
+            modules=() if first else tuple(sorted(filter(None, map(_module, changed)))),
             left_out=left_out,
         )
+
+    def _move(self, commit: str, settled: Mapping[str, Content]) -> tuple[int, int, list[str]]:
+        """Have it agree on a commit: the bytes that went, the files that changed, those that did not."""
+        sent_bytes = self._send(commit)
+        told = {path: [one.mode, one.sha] if one else None for path, one in settled.items()}
+        answer = self._ask(
+            "project_agree", commit=commit, agreed=self._agreed, has_pack=sent_bytes > 0, settled=told
+        )
+        self._agreed = commit
+        return sent_bytes, answer["written"], answer["kept"]
 
     # --- packs -------------------------------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ class ColabProject:
         return found
 
     def on_disk(self, path):
-        """What is at a path now, as `edits` has it."""
+        """What is at a path now, as `edits` has it; no object's id where it is no file of the folder's."""
         full = os.path.join(self.root, path)
         try:
             if os.path.realpath(os.path.dirname(full)) != os.path.dirname(full):
@@ -86,8 +86,10 @@ class ColabProject:
             mode = "100755" if os.stat(full).st_mode & 0o100 else "100644"
             name = self.git("hash-object", "-w", "--", path).decode().strip()
             return [mode, name]
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return None
+        except NotADirectoryError:
+            return ["file above", ""]
 
 
 @colab_far.verb
@@ -114,6 +116,14 @@ def project_look(content, buffers):
     )
     found = {"root": project.root, "state": "ready", "agreed": agreed, "edits": edits}
     return {**found, "new": others[:20], "new_count": len(others)}, []
+
+
+@colab_far.verb
+def project_in_the_way(content, buffers):
+    """What is on disk already of files that are to come."""
+    project = ColabProject(content["root"])
+    found = {path: project.on_disk(path) for path in content["paths"]}
+    return {"found": {path: one for path, one in found.items() if one and one[0] != "file above"}}, []
 
 
 @colab_far.verb
@@ -170,22 +180,26 @@ def colab_bring(project, agreed, commit, settled):
     empty = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git knows the empty tree without having it
     words = ("diff-tree", "-r", "--raw", "-z", "--no-renames", "--abbrev=40", agreed or empty, commit)
     fields = project.lines(*words)
-    wanted, removed, kept = [], [], []
+    changes = []
     for about, path in zip(fields[::2], fields[1::2]):
         old_mode, mode, old, new, _ = about.lstrip(":").split(" ")
-        target = None if not new.strip("0") else [mode, new]
-        before = None if not old.strip("0") else [old_mode, old]
+        before, target = (
+            [one, name] if name.strip("0") else None for one, name in ((old_mode, old), (mode, new))
+        )
+        changes.append((path, before, target))
+    changes.sort(key=lambda change: change[2] is not None)  # what goes away makes room first
+    wanted, removed, kept = [], 0, []
+    for path, before, target in changes:
         now = project.on_disk(path)
         if now == target:
             continue
         if now != before and not (path in settled and settled[path] == now):
             kept.append(path)
         elif target is None:
-            removed.append(path)
+            colab_remove(project.root, path)
+            removed += 1
         else:
             wanted.append(path)
-    for path in removed:
-        colab_remove(project.root, path)
     project.git("read-tree", "-i", "-m", commit)
     names = b"".join(os.fsencode(path) + b"\0" for path in wanted)
     project.git("checkout-index", "--force", "-u", "-z", "--stdin", stdin=names)
@@ -195,7 +209,7 @@ def colab_bring(project, agreed, commit, settled):
     if head == agreed:  # nobody has made commits of their own here: `git status` shows what was edited
         project.git("update-ref", "refs/heads/colab", commit)
         shutil.copy2(project.index, os.path.join(project.folder, "index"))
-    return len(wanted) + len(removed), kept
+    return len(wanted) + removed, kept
 
 
 def colab_remove(root, path):
