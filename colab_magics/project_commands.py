@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import codecs
 import sys
 from collections.abc import Callable, Mapping
@@ -98,6 +99,7 @@ def _forward(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Forw
     _, runtime = the_session(arguments.name)
     forward = Forward(lambda: open_carrier(runtime), there=there, port=here, say=_tell)
     if desk.namespace is not None:
+        atexit.register(forward.close)
         return forward
     try:
         _tell(f"127.0.0.1:{forward.port} here leads to port {there} of {runtime.name}. Ctrl-C ends it.")

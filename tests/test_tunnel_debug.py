@@ -16,8 +16,13 @@ import harness
 import psutil
 import pytest
 from dap_client import DapClient
+from jupyter_servers import TOKEN, jupyter_server
+from tcp_proxies import TcpProxy
 
+from colab_kernel.runtime import Runtime, TokenSource
+from colab_magics.errors import TunnelError
 from colab_magics.tunnel import book, jsonc
+from colab_magics.tunnel.debug import DebuggedScript
 
 SCRIPT = """\
 import sys
@@ -228,3 +233,37 @@ def test_a_launch_json_that_is_none_ends_the_script_and_stays(project: Path) -> 
     assert said.returncode == 2
     assert "was left as it is" in said.stderr
     assert path.read_text() == "{ oh"
+
+
+def test_what_a_script_writes_comes_whole_however_much(project: Path) -> None:
+    harness.write(project / "flood.py", "for n in range(60000):\n    print('%06d ' % n + 'ä' * 60)\n")
+    with debugging(project, "flood.py") as running:
+        with DapClient(running.entry, workspace=project) as ada:
+            ada.attach(breakpoints={})
+            ada.event("terminated")
+        out, _ = running.ends_with(0)
+    lines = out.splitlines()
+    assert lines[:-1] == [f"{n:06} {'ä' * 60}" for n in range(60000)]
+
+
+def test_a_cut_is_told_and_ends_the_script(tmp_path: Path) -> None:
+    script = harness.write(tmp_path / "sleeper.py", SLEEPER)
+    with jupyter_server(tmp_path / "server") as server, TcpProxy(server.port) as proxy:
+        runtime = Runtime(name="far", url=f"http://127.0.0.1:{proxy.port}", token=TokenSource(value=TOKEN))
+        with DebuggedScript(runtime) as running:
+            running.start(str(script), [], folder=str(tmp_path), port=0, write=lambda stream, data: None)
+            scripts = processes(str(script))
+            assert scripts
+            proxy.cut()
+            with pytest.raises(TunnelError, match="the connection to the machine was lost"):
+                running.wait(lambda stream, data: None, note=lambda sentence: None)
+        assert not psutil.wait_procs(scripts, timeout=20)[1]
+        assert server.kernel_ids() == []
+
+
+def test_a_script_that_ends_by_a_signal_there_tells_its_number(project: Path) -> None:
+    harness.write(project / "killed.py", "import os\nos.kill(os.getpid(), 9)\n")
+    with debugging(project, "killed.py") as running:
+        with DapClient(running.entry, workspace=project) as ada:
+            ada.attach(breakpoints={})
+        running.ends_with(137)
