@@ -22,7 +22,7 @@ from colab_magics.tunnel.debug import DebuggedScript
 from colab_magics.tunnel.forward import Forward, open_carrier
 from colab_magics.tunnel.plan import Plan, Say
 from colab_magics.tunnel.project import Synced
-from colab_magics.tunnel.session import display_name_of, sync_session, the_session
+from colab_magics.tunnel.session import display_name_of, is_open, sync_session, the_session
 
 NAMED = 5
 """How many files a sentence names."""
@@ -96,8 +96,14 @@ def _forward(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Forw
     if len(rest) != 1:
         raise UsageError("forward takes one port of the machine: forward PORT, or PORT:LOCAL for one here")
     there, here = _ports(rest[0])
-    _, runtime = the_session(arguments.name)
-    forward = Forward(lambda: open_carrier(runtime), there=there, port=here, say=_tell)
+    reached, runtime = the_session(arguments.name)
+    forward = Forward(
+        lambda: open_carrier(runtime),
+        there=there,
+        port=here,
+        say=_tell,
+        is_wanted=lambda: is_open(reached),
+    )
     if desk.namespace is not None:
         atexit.register(forward.close)
         return forward

@@ -17,12 +17,15 @@ import psutil
 import pytest
 from dap_client import DapClient
 from jupyter_servers import TOKEN, jupyter_server
+from kernel_environments import Stack, python_of
 from tcp_proxies import TcpProxy
 
 from colab_kernel.runtime import Runtime, TokenSource
 from colab_magics.errors import TunnelError
 from colab_magics.tunnel import book, jsonc
 from colab_magics.tunnel.debug import DebuggedScript
+from colab_magics.tunnel.launch_json import entry
+from colab_magics.tunnel.project import project_at, sync
 
 SCRIPT = """\
 import sys
@@ -267,3 +270,40 @@ def test_a_script_that_ends_by_a_signal_there_tells_its_number(project: Path) ->
         with DapClient(running.entry, workspace=project) as ada:
             ada.attach(breakpoints={})
         running.ends_with(137)
+
+
+@pytest.mark.colab_pins
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("stack", [Stack.COLAB, Stack.NEWEST_313])
+def test_colabs_versions_take_the_project_and_hold_at_the_breakpoint(tmp_path: Path, stack: Stack) -> None:
+    here = harness.make_project(tmp_path / "project", files={"train.py": SCRIPT, "helper.py": HELPER})
+    written = {"stdout": b"", "stderr": b""}
+
+    def write(stream: str, data: bytes) -> None:
+        written[stream] += data
+
+    with jupyter_server(tmp_path / "server", python=python_of(stack)) as server:
+        runtime = Runtime(name="far", url=server.url, token=TokenSource(value=TOKEN))
+        with DebuggedScript(runtime) as running:
+            root = str(tmp_path / "there")
+            sync(running.hand, project_at(here), remote_root=root, accept=False, max_file_bytes=10**6)
+            running.start(
+                f"{root}/train.py",
+                ["-n", "3"],
+                folder=root,
+                port=0,
+                write=write,
+            )
+            wanted = entry("any", port=running.port, remote_root=root)
+            with DapClient(wanted, workspace=here) as ada:
+                assert [one["verified"] for one in ada.attach(breakpoints={here / "helper.py": [2]})] == [
+                    True
+                ]
+                stopped = ada.stopped()
+                assert stopped["frames"][0]["source"]["path"] == str(here / "helper.py")
+                assert stopped["locals"]["n"] == "3"
+                ada.request("continue", threadId=stopped["threadId"])
+                ada.event("terminated")
+            code = running.wait(write, note=lambda sentence: None)
+    assert code == 6
+    assert written == {"stdout": b"twice 6\n", "stderr": b"args ['-n', '3']\n"}

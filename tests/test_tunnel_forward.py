@@ -11,11 +11,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import harness
 import psutil
 import pytest
 from jupyter_servers import TOKEN, JupyterServer, jupyter_server
+from kernel_environments import Stack, python_of
 from tcp_proxies import TcpProxy
 
 from colab_kernel.runtime import Runtime, TokenSource
@@ -236,3 +238,18 @@ def test_a_machine_that_is_gone_is_a_sentence_and_leaves_no_port(server: Jupyter
         free.bind(("127.0.0.1", 0))
         with pytest.raises(TunnelError):
             Forward(lambda: open_carrier(runtime(free.getsockname()[1])), there=1)
+
+
+@pytest.mark.colab_pins
+@pytest.mark.timeout(1800)
+def test_colabs_versions_carry_connections(tmp_path: Path) -> None:
+    sent = os.urandom(5_000_000)
+    with (
+        jupyter_server(tmp_path / "server", python=python_of(Stack.COLAB)) as server,
+        service(answer_at_the_end) as there,
+        forwarded(server.port, there) as forward,
+        connect(forward) as connection,
+    ):
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        assert read_all(connection) == hashlib.sha256(sent).hexdigest().encode()

@@ -132,6 +132,21 @@ def test_in_a_notebook_a_forward_goes_on_until_it_is_closed(
     assert repr(forward) == "<forward closed>"
 
 
+def test_a_session_that_is_closed_takes_its_forwards_along(
+    folder: Path, page: int, shell: InteractiveShell
+) -> None:
+    forward = shell.run_line_magic("colab_tunnel", f"forward {page}")
+    with subprocess.Popen(
+        [*COLAB, "forward", str(page)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as other:
+        assert other.stderr is not None
+        assert other.stderr.readline()
+        harness.run([*COLAB, "close"])
+        other.communicate(timeout=60)
+        assert other.returncode == 0
+    harness.wait_until(lambda: repr(forward) == "<forward closed>", what="the forward here to close itself")
+
+
 def test_in_a_notebook_a_script_writes_into_the_cell_and_ends_it(
     folder: Path, shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
 ) -> None:

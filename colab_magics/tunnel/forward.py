@@ -29,6 +29,8 @@ WINDOW_BYTES = 4 * PIECE_BYTES
 TELLS_A_SECOND = 400
 LOOK_S = 0.5
 """How often it is seen that the link has gone."""
+ASK_S = 2.0
+"""How often it is seen that a forward is not wanted any more."""
 
 _RESET = struct.pack("ii", 1, 0)
 
@@ -238,6 +240,7 @@ class Forward:
         there: int,
         port: int = 0,
         say: Say = lambda sentence: None,
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         """Listen, and reach the machine.
 
@@ -245,13 +248,14 @@ class Forward:
             get_carrier: makes a carrier; asked again when the one it made is over and somebody connects.
             port: 0 for a free one.
             say: where it is told that a connection could not be carried.
+            is_wanted: asked now and then; it closes itself when the answer is no.
 
         Raises:
             UsageError: the port is taken.
             TunnelError: the machine cannot be reached.
         """
         self.there = there
-        self._get_carrier, self._say = get_carrier, say
+        self._get_carrier, self._say, self._is_wanted = get_carrier, say, is_wanted
         self._listener = listen(port)
         self.port = int(self._listener.getsockname()[1])
         self._is_closed = threading.Event()
@@ -260,7 +264,7 @@ class Forward:
         except BaseException:
             self._listener.close()
             raise
-        self._thread = threading.Thread(target=self._accept, name=f"colab forward :{self.port}", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name=f"colab forward :{self.port}", daemon=True)
         self._thread.start()
 
     def __repr__(self) -> str:
@@ -269,19 +273,29 @@ class Forward:
 
     def close(self) -> None:
         """Stop listening, and end every connection. A second time is no error."""
-        if not self._is_closed.is_set():
-            self._is_closed.set()
-            self._thread.join()
-            self._listener.close()
-            self._carrier.close()
+        self._is_closed.set()
+        self._thread.join()
 
     def wait(self) -> None:
         """Block until it is closed, or the person interrupts."""
         while not self._is_closed.wait(3600):
             pass
 
+    def _serve(self) -> None:
+        try:
+            self._accept()
+        finally:
+            self._listener.close()
+            self._carrier.close()
+            self._is_closed.set()
+
     def _accept(self) -> None:
+        asked_at = time.monotonic()
         while not self._is_closed.is_set():
+            if time.monotonic() - asked_at > ASK_S:
+                asked_at = time.monotonic()
+                if not self._is_wanted():
+                    return
             if not select.select([self._listener], [], [], LOOK_S)[0]:
                 continue
             try:

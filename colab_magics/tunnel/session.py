@@ -107,6 +107,14 @@ def open_sessions() -> list[Reached]:
     return list(book.load().values())
 
 
+def is_open(reached: Reached) -> bool:
+    """Whether nobody has closed a session; if that cannot be known at the moment, nobody has."""
+    try:
+        return reached.name in book.load()
+    except TunnelError:
+        return True
+
+
 def the_session(name: str | None) -> tuple[Reached, Runtime]:
     """The session of that name; without one, the only one, or the one whose runtime is current.
 
