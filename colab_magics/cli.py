@@ -15,6 +15,7 @@ from typing import Any
 
 from colab_magics import commands, options
 from colab_magics.display.handles import LogView
+from colab_magics.display.projects import Ended, SyncView
 from colab_magics.display.tables import JobRow, JobTable
 from colab_magics.display.tunnels import TunnelCard, TunnelTable
 from colab_magics.display.watching import Lines, Screen
@@ -117,8 +118,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     chosen = parsers(parser).get(argv[0]) if argv else None
     if chosen is None:
         return parser.parse_args(argv)
-    arguments = chosen.parse_intermixed_args(argv[1:])
+    words, given = options.split_debug(argv[1:]) if argv[0] == "tunnel" else ([*argv[1:]], [])
+    arguments = chosen.parse_intermixed_args(words)
     arguments.verb_name = argv[0]
+    arguments.given = given
     return arguments
 
 
@@ -143,8 +146,9 @@ def _sync(arguments: argparse.Namespace) -> int:
 def _tunnel(arguments: argparse.Namespace) -> int:
     from colab_magics import tunnel_commands
 
-    _print(tunnel_commands.run_tunnel(_desk(arguments), arguments), as_json=arguments.json)
-    return DONE
+    result = tunnel_commands.run_tunnel(_desk(arguments), arguments)
+    _print(result, as_json=arguments.json)
+    return result.code if isinstance(result, Ended) else DONE
 
 
 def _daemon(arguments: argparse.Namespace) -> int:
@@ -224,6 +228,8 @@ def _told(result: Any) -> Any:
             return {key: told[key] for key in ("name", "target", "display_name", "facts")}
         case TunnelTable():
             return [asdict(row) for row in result.rows]
+        case Ended() | SyncView():
+            return asdict(result)
         case Lines():
             return {"notes": list(result.lines)}
         case _:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -116,7 +116,8 @@ SYNC = (
 TUNNEL = (
     Option(
         ("words",),
-        "a target to open, or a verb with what it needs: status, close [NAME], job ID",
+        "a target to open, or a verb with what it needs: status, close [NAME], sync, forward PORT[:LOCAL], "
+        "debug SCRIPT [ARGS], job ID",
         {"nargs": "*", "metavar": "TARGET", "default": []},
     ),
     _value("--name", "what to call the session, or which one is meant", "NAME"),
@@ -124,11 +125,29 @@ TUNNEL = (
     _value("--remote-root", "where the project is to be there; by default a folder of the session's", "DIR"),
     _value("--python", "the Python over there that the server is to run in; found otherwise", "PATH"),
     _value("--remote", "with `daemon`: the Git remote whose queue it is; origin, or the only one", "NAME"),
-    _flag("--yes", "do not ask"),
+    _flag("--yes", "do not ask; with sync and --project: take what was edited there"),
     _flag("--pause", "with job: stop it wherever it is"),
     _value("--evaluate", "with job: what an expression is where it stands", "EXPRESSION"),
     _flag("--look", "with job: show its stacks once, and change nothing"),
 )
+
+
+def split_debug(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What is ours of the words after `tunnel`, and what is the script's: all after `debug SCRIPT`."""
+    takes_value = {flag for each in TUNNEL if "action" not in each.more for flag in each.flags}
+    plain: list[str] = []
+    at = 0
+    while at < len(words):
+        if words[at] in takes_value:
+            at += 1
+        elif not words[at].startswith("-"):
+            plain.append(words[at])
+            if plain[0] != "debug":
+                break
+            if len(plain) == 2:
+                return [*words[: at + 1]], [*words[at + 1 :]]
+        at += 1
+    return [*words], []
 
 
 class _Parser(Protocol):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from colab_kernel import sessions
+from colab_magics import project_commands
 from colab_magics.commands import Desk
 from colab_magics.display.handles import JobCard
 from colab_magics.display.hints import typed
@@ -15,6 +16,7 @@ from colab_magics.display.live import Renderable
 from colab_magics.display.tunnels import TunnelCard, TunnelRow, TunnelTable
 from colab_magics.display.watching import Lines
 from colab_magics.errors import UsageError
+from colab_magics.project_commands import sync_view
 from colab_magics.tunnel import jobs
 from colab_magics.tunnel.plan import Plan
 from colab_magics.tunnel.session import (
@@ -59,6 +61,7 @@ def _open(desk: Desk, arguments: argparse.Namespace, target: str) -> TunnelCard:
         ssh_config=desk.settings.ssh_config,
         remote=arguments.remote or desk.settings.remote,
         branch=desk.settings.branch,
+        max_file_bytes=desk.settings.max_file_bytes,
     )
     try:
         return _card(open_session(parse_target(target) if target else usual_target(plan), plan))
@@ -73,7 +76,10 @@ def _card(session: Session) -> TunnelCard:
         display_name=session.display_name,
         facts=session.facts,
         close=f"{typed('tunnel')} close {session.name}",
-        notes=tuple(session.reached.held.get("notes", ())),
+        notes=(
+            *session.reached.held.get("notes", ()),
+            *(sync_view(session.synced).lines if session.synced else ()),
+        ),
     )
 
 
@@ -122,4 +128,4 @@ def _no_more(words: list[str], *, after: str) -> None:
         raise UsageError(f"{after} does not know what {words[0]!r} is for")
 
 
-VERBS: Mapping[str, Verb] = {"status": _status, "close": _close, "job": _job}
+VERBS: Mapping[str, Verb] = {"status": _status, "close": _close, "job": _job, **project_commands.VERBS}

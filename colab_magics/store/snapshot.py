@@ -79,7 +79,9 @@ class _Head:
     workflows: dict[str, Staged]
 
 
-def take_snapshot(repository: Repository, *, remote: str, max_file_bytes: int = MAX_FILE_BYTES) -> Snapshot:
+def take_snapshot(
+    repository: Repository, *, remote: str | None, max_file_bytes: int = MAX_FILE_BYTES
+) -> Snapshot:
     """Write the work tree, as it is on disk now, as a commit that can be pushed to `remote`.
 
     The commit's parent is HEAD if the remote has it, else the nearest of HEAD's ancestors that it has, so
@@ -87,7 +89,8 @@ def take_snapshot(repository: Repository, *, remote: str, max_file_bytes: int = 
     same id. No ref points at the commit: the caller pushes it or keeps it.
 
     Args:
-        remote: the remote's name; what it has is what was last seen of it.
+        remote: the remote's name; what it has is what was last seen of it. None: the commit goes to no
+            hosting site; it has no parent, and workflows are files like others.
         max_file_bytes: files that would be new or changed may not be larger.
 
     Raises:
@@ -101,12 +104,13 @@ def take_snapshot(repository: Repository, *, remote: str, max_file_bytes: int = 
         runner, index = repository.runner, folder / "index"
         git_index.copy_index(runner, index)
         found = git_index.scan(runner, index=index)
-        content = _choose(repository, found)
+        content = _choose(repository, found, hosted=remote is not None)
         _check_sizes(repository.work_tree, content, limit_bytes=max_file_bytes)
         git_index.put(runner, index=index, entries=dict.fromkeys(content.gone))
         git_index.update(runner, index=index, paths=content.paths)
         head = looking.result()
-        git_index.put(runner, index=index, entries=_workflows_to_restore(found, content, head))
+        if remote is not None:
+            git_index.put(runner, index=index, entries=_workflows_to_restore(found, content, head))
         tree = git_index.write_tree(runner, index=index)
         commit = _commit(repository, tree, head)
         return Snapshot(commit, head.commit, head.branch, tuple(sorted(content.left_out)))
@@ -145,7 +149,7 @@ class _Content:
         self.fresh.append(path)
 
 
-def _choose(repository: Repository, found: Scan) -> _Content:
+def _choose(repository: Repository, found: Scan, *, hosted: bool) -> _Content:
     content = _Content()
     submodules = [path for path, entry in found.staged.items() if entry.mode == GITLINK]
     content.gone = found.deleted.difference(submodules) | _hidden_by_links(repository, found)
@@ -154,7 +158,7 @@ def _choose(repository: Repository, found: Scan) -> _Content:
             content.take(path)
     content.workflows = [path for path in (*content.gone, *content.fresh) if path.startswith(WORKFLOWS)]
     for path in found.untracked:
-        if path.startswith(WORKFLOWS):
+        if hosted and path.startswith(WORKFLOWS):
             content.workflows.append(path)
         elif path.endswith("/"):
             _flatten(repository, path, content, is_tracked=False)
@@ -262,7 +266,9 @@ def _megabytes(size_bytes: int) -> str:
 # --- where it hangs --------------------------------------------------------------------------------------
 
 
-def _look_at_head(repository: Repository, remote: str) -> _Head:
+def _look_at_head(repository: Repository, remote: str | None) -> _Head:
+    if remote is None:
+        return _Head(None, None, None, None, 0, {})
     runner, name = repository.runner, check_remote(remote)
     published = (f"--glob=refs/remotes/{name}/*", f"--glob=refs/colab/remote/{name}/*")
     question = ("HEAD", *published, "--symbolic-full-name", "HEAD")

@@ -74,6 +74,7 @@ class Hand:
         self._lock = threading.Lock()
         self._reader, self._writer = socket.socketpair()
         self._is_over = False
+        self._why_over = "the session was closed"
         self._thread = threading.Thread(target=self._pump, name="colab hand", daemon=True)
         self._thread.start()
 
@@ -112,6 +113,11 @@ class Hand:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the link is gone, or was closed: another hand is needed."""
+        return self._is_over
 
     def run(self, code: str, *, timeout_s: float = ASK_S) -> str:
         """Run code there and return what it printed, and its result.
@@ -175,7 +181,7 @@ class Hand:
         self._outbox.put(message)
         self._wake()
         if self._is_over:
-            self._fail_all("the session was closed")
+            self._fail_all(self._why_over)
 
     def _wake(self) -> None:
         try:
@@ -203,10 +209,14 @@ class Hand:
             elif now - max(heard_at, asked_at) > PING_S:
                 asked_at = now
                 self._link.ping()
-        why = self._link.closed or "it has been silent for too long"
+        if not self._is_over:
+            why = self._link.closed or "it has been silent for too long"
+            self._why_over = (
+                f"the connection to the machine was lost ({why}); what was begun can be done again"
+            )
         self._is_over = True
         self._link.close()
-        self._fail_all(f"the connection to the machine was lost ({why}); what was begun can be done again")
+        self._fail_all(self._why_over)
         self._reader.close()
         self._writer.close()
 

@@ -27,6 +27,7 @@ class Plan:
         python: the interpreter of the machine that its server shall run in; None for the best that is there.
         ssh_config: the file that ssh reads in place of its own configuration; empty for those.
         remote, branch: whose queue is meant, of a daemon; empty for what the settings say.
+        max_file_bytes: files of the project that differ from its last commit may not be larger.
     """
 
     name: str | None = None
@@ -39,6 +40,7 @@ class Plan:
     ssh_config: str = ""
     remote: str = ""
     branch: str = ""
+    max_file_bytes: int = 5_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from colab_kernel import install, sessions
@@ -12,9 +13,10 @@ from colab_kernel.errors import KernelError
 from colab_kernel.rest import Server
 from colab_kernel.runtime import Runtime
 from colab_magics.errors import StoreError, TunnelError, UsageError
-from colab_magics.tunnel import book
+from colab_magics.tunnel import book, project
 from colab_magics.tunnel.hand import Hand
 from colab_magics.tunnel.plan import Plan, Reached, Way
+from colab_magics.tunnel.project import Synced
 from colab_magics.tunnel.targets import FORMS, Daemon, Local, Official, Ssh, Target, Url, parse_target
 from colab_magics.tunnel.ways import daemon, job, local, ssh, url
 
@@ -33,6 +35,7 @@ class Session:
         runtime: how the proxy kernel reaches it.
         kernel_name, display_name: its kernelspec's, as Jupyter names and as people see it.
         facts: what the machine is, as `far/facts.py` says; empty if it was not asked.
+        synced: what was brought there, if a project was.
     """
 
     reached: Reached
@@ -40,6 +43,7 @@ class Session:
     kernel_name: str
     display_name: str
     facts: Mapping[str, Any]
+    synced: Synced | None = None
 
     @property
     def name(self) -> str:
@@ -89,9 +93,8 @@ def open_session(target: Target, plan: Plan) -> Session:
     runtime, held = way.open(target, plan, name=name)
     reached = Reached(name=name, target=str(target), kind=kind, held=held)
     try:
-        runtime = _with_roots(runtime, plan)
-        facts = _look(runtime)
-        session = _register(reached, runtime, facts)
+        runtime, facts, synced = _look(_with_known_roots(runtime), plan, kind=kind)
+        session = replace(_register(reached, runtime, facts), synced=synced)
     except BaseException:
         if known is None:
             way.close(reached)
@@ -102,6 +105,14 @@ def open_session(target: Target, plan: Plan) -> Session:
 def open_sessions() -> list[Reached]:
     """The sessions that are open. TunnelError: see `book.load`."""
     return list(book.load().values())
+
+
+def is_open(reached: Reached) -> bool:
+    """Whether nobody has closed a session; if that cannot be known at the moment, nobody has."""
+    try:
+        return reached.name in book.load()
+    except TunnelError:
+        return True
 
 
 def the_session(name: str | None) -> tuple[Reached, Runtime]:
@@ -126,6 +137,28 @@ def the_session(name: str | None) -> tuple[Reached, Runtime]:
         return known[name], sessions.load().get(name)
     except KernelError as error:
         raise TunnelError(f"{error}; or `%colab_tunnel close {name}`") from error
+
+
+def sync_session(reached: Reached, runtime: Runtime, plan: Plan) -> tuple[Synced, Runtime]:
+    """Have both sides agree on the session's project, or on the plan's; remember where it is.
+
+    Raises:
+        ColabError: see `project.sync`.
+    """
+    if plan.project is None and runtime.local_root is not None:
+        plan = replace(plan, project=Path(runtime.local_root))
+    with Hand.open(runtime) as hand:
+        runtime, synced = _bring(hand, runtime, plan, kind=reached.kind)
+    try:
+        sessions.save_runtime(runtime, make_current=False)
+    except KernelError as error:
+        raise TunnelError(str(error)) from error
+    return synced, runtime
+
+
+def display_name_of(name: str) -> str:
+    """What a session's kernel is called in every picker."""
+    return f"Colab GPU — {name}"
 
 
 def close_session(reached: Reached) -> str | None:
@@ -195,14 +228,31 @@ def _checked(name: str) -> str:
         raise UsageError(str(error)) from error
 
 
-def _with_roots(runtime: Runtime, plan: Plan) -> Runtime:
-    if plan.project is None or plan.remote_root is None:
-        return runtime
-    return replace(runtime, local_root=str(plan.project), remote_root=plan.remote_root)
+def _with_known_roots(runtime: Runtime) -> Runtime:
+    """A session that is opened again keeps its project."""
+    for known in sessions.load().runtimes:
+        if known.name == runtime.name:
+            return replace(runtime, local_root=known.local_root, remote_root=known.remote_root)
+    return runtime
 
 
-def _look(runtime: Runtime) -> Mapping[str, Any]:
-    """See that the machine lets us in and runs code; ask it what it is."""
+def _bring(hand: Hand, runtime: Runtime, plan: Plan, *, kind: str) -> tuple[Runtime, Synced]:
+    """Bring a project; without one in the plan, that of the person's folder."""
+    repository = project.project_at(plan.project or plan.folder)
+    root = plan.remote_root
+    if root is None and runtime.local_root == str(repository.work_tree):
+        root = runtime.remote_root
+    where = Path(root or project.default_root(repository)).expanduser().resolve()
+    if kind == "local" and repository.work_tree and where.is_relative_to(repository.work_tree.resolve()):
+        raise UsageError(f"{where} is inside the project itself: name a folder elsewhere with --remote-root")
+    synced = project.sync(
+        hand, repository, remote_root=root, accept=plan.yes, max_file_bytes=plan.max_file_bytes, say=plan.say
+    )
+    return replace(runtime, local_root=str(synced.local_root), remote_root=synced.remote_root), synced
+
+
+def _look(runtime: Runtime, plan: Plan, *, kind: str) -> tuple[Runtime, Mapping[str, Any], Synced | None]:
+    """See that the machine lets us in and runs code; ask what it is; bring the project, if there is one."""
     try:
         runtime = sessions.checked(runtime)
         server = Server(runtime, read_token=lambda: sessions.read_token(runtime.token))
@@ -212,11 +262,15 @@ def _look(runtime: Runtime) -> Mapping[str, Any]:
         raise TunnelError(str(error)) from error
     with Hand.open(runtime) as hand:
         hand.load("facts")
-        return hand.ask("facts").content
+        facts = hand.ask("facts").content
+        if plan.project is None:
+            return runtime, facts, None
+        runtime, synced = _bring(hand, runtime, plan, kind=kind)
+        return runtime, facts, synced
 
 
 def _register(reached: Reached, runtime: Runtime, facts: Mapping[str, Any]) -> Session:
-    kernel_name, display_name = _kernel_name(reached.name), f"Colab GPU — {reached.name}"
+    kernel_name, display_name = _kernel_name(reached.name), display_name_of(reached.name)
     try:
         sessions.save_runtime(runtime)
         install.install(kernel_name, display_name=display_name, runtime_name=runtime.name)
