@@ -16,6 +16,7 @@ from typing import Any
 from colab_magics import commands, options
 from colab_magics.display.handles import LogView
 from colab_magics.display.tables import JobRow, JobTable
+from colab_magics.display.transfers import Ended, FileTable, LoadTable
 from colab_magics.display.tunnels import TunnelCard, TunnelTable
 from colab_magics.display.watching import Lines, Screen
 from colab_magics.errors import ColabError, UsageError
@@ -143,7 +144,10 @@ def _sync(arguments: argparse.Namespace) -> int:
 def _tunnel(arguments: argparse.Namespace) -> int:
     from colab_magics import tunnel_commands
 
-    _print(tunnel_commands.run_tunnel(_desk(arguments), arguments), as_json=arguments.json)
+    result = tunnel_commands.run_tunnel(_desk(arguments), arguments)
+    if isinstance(result, Ended):
+        return result.code
+    _print(result, as_json=arguments.json)
     return DONE
 
 
@@ -224,6 +228,10 @@ def _told(result: Any) -> Any:
             return {key: told[key] for key in ("name", "target", "display_name", "facts")}
         case TunnelTable():
             return [asdict(row) for row in result.rows]
+        case FileTable():
+            return {"path": result.path, "entries": list(result.entries)}
+        case LoadTable():
+            return dict(result.load)
         case Lines():
             return {"notes": list(result.lines)}
         case _:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from colab_kernel import sessions
+from colab_magics import tunnel_files
 from colab_magics.commands import Desk
 from colab_magics.display.handles import JobCard
 from colab_magics.display.hints import typed
@@ -122,4 +123,13 @@ def _no_more(words: list[str], *, after: str) -> None:
         raise UsageError(f"{after} does not know what {words[0]!r} is for")
 
 
-VERBS: Mapping[str, Verb] = {"status": _status, "close": _close, "job": _job}
+VERBS: Mapping[str, Verb] = {
+    "status": _status,
+    "close": _close,
+    "job": _job,
+    "put": tunnel_files.put,
+    "get": tunnel_files.get,
+    "ls": tunnel_files.list_files,
+    "edit": tunnel_files.edit,
+    "gpu": tunnel_files.gpu,
+}
