@@ -22,6 +22,7 @@ from colab_magics.errors import TunnelError, UsageError
 from colab_magics.tunnel import files
 from colab_magics.tunnel.hand import Hand
 from colab_magics.tunnel.session import the_session
+from colab_magics.tunnel.trips import Moved, Progress
 
 LOAD_S = 2.0
 BAR_S = 0.1
@@ -127,7 +128,7 @@ def edit(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Lines:
 
 
 class _Bar:
-    """Shows how far files are, in place, as often as an eye follows; nothing where that cannot be drawn over."""
+    """Shows how far files are, as often as an eye follows; nothing where it cannot be drawn over."""
 
     def __init__(self, screen: Screen, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._screen = screen
@@ -141,7 +142,7 @@ class _Bar:
     def __exit__(self, *error: object) -> None:
         self._screen.close()
 
-    def show(self, progress: files.Progress) -> None:
+    def show(self, progress: Progress) -> None:
         now = self._clock()
         is_end = progress.done_bytes >= progress.total_bytes
         if not self._screen.is_live or (now - self._shown_at < BAR_S and not is_end and not progress.note):
@@ -162,7 +163,7 @@ class _Bar:
         )
 
 
-def _told(what: str, moved: files.Moved) -> Lines:
+def _told(what: str, moved: Moved) -> Lines:
     size = formats.format_bytes(moved.size_bytes)
     count = "" if moved.sha256 and moved.files == 1 else f"{formats.format_count(moved.files, 'file')}, "
     rate = formats.format_bytes(moved.sent_bytes / max(moved.seconds, 1e-3))

@@ -1,4 +1,4 @@
-"""What is seen of files that go to a machine or come from it: how far they are, what arrived, what is there."""
+"""What is seen of a machine's files and load: how far a file on its way is, what is there, what is in use."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class TransferBar:
     """How far a file or a folder is.
 
     Attributes:
-        seconds_left: None while that is not known.
-        note: what is in the way.
+        bytes_per_s: None while that is not known.
+        note: what is in the way, instead.
     """
 
     name: str

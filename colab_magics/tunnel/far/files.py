@@ -1,4 +1,4 @@
-"""Runs over there: files, in pieces. What arrives is a hidden part file until it is complete and its hash agrees.
+"""Runs over there: files, in pieces. What arrives is a hidden part until it is whole and its hash agrees.
 
 Whoever asks may ask for the same piece again: what is written already is not written twice.
 """
@@ -7,8 +7,8 @@ Whoever asks may ask for the same piece again: what is written already is not wr
 class ColabArrival:
     """A file that is on its way here.
 
-    `part` lies beside `target` and has a name of this arrival's own: a later one takes the part over by renaming
-    it, upon which this one has none.
+    `part` lies beside `target` and has a name of this arrival's own: a later one takes the part over by
+    renaming it, upon which this one has none.
     """
 
     def __init__(self, target, number):
@@ -25,9 +25,8 @@ class ColabArrival:
         old = [one for one in os.listdir(folder) if one.startswith(self.stem) and one.endswith(COLAB_PART)]
         for one in old:
             os.replace(os.path.join(folder, one), self.part)
-        self.file = open(
-            os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b", buffering=0
-        )
+        descriptor = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        self.file = os.fdopen(descriptor, "r+b", buffering=0)
         self.number = os.fstat(self.file.fileno()).st_ino
         while True:
             piece = self.file.read(COLAB_PIECE)
@@ -45,6 +44,8 @@ class ColabArrival:
             return True
 
     def write(self, offset, piece):
+        import errno
+
         if offset < self.size:
             return
         if offset > self.size or self.is_taken():
@@ -54,9 +55,21 @@ class ColabArrival:
             while written < len(piece):
                 written += self.file.write(piece[written:])
         except OSError as error:
-            colab_give_up(self, error)
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self.give_up()
+            raise OSError(
+                "the disk there is full: %s was not put; nothing of it stays" % self.target
+            ) from None
         self.hasher.update(piece)
         self.size += len(piece)
+
+    def give_up(self):
+        """Take away what cannot become whole: a full disk needs the room."""
+        import os
+
+        self.file.close()
+        os.unlink(self.part)
 
     def restart(self):
         import hashlib
@@ -74,8 +87,8 @@ class ColabArrival:
             self.restart()
             raise OSError("%s did not arrive as it was sent: put it again" % self.target)
         expected = content.get("instead_of")
-        if expected is not None and colab_hash_of(self.target) != expected:
-            os.unlink(self.part)
+        if expected is not None and colab_hash_of(self.target) not in (expected, content["sha256"]):
+            self.give_up()
             raise OSError("%s was changed there meanwhile, and was left as it is" % self.target)
         self.file.close()
         os.chmod(self.part, content["mode"])
@@ -91,7 +104,7 @@ class ColabDeparture:
         import os
 
         self.path = path
-        self.file = open(path, "rb", buffering=0)
+        self.file = os.fdopen(os.open(path, os.O_RDONLY), "rb", buffering=0)
         self.stat = os.fstat(self.file.fileno())
         self.hasher = hashlib.sha256()
         self.position = 0
@@ -131,18 +144,6 @@ def colab_absolute(content):
 
     base = os.path.expanduser(content["base"] or "")
     return os.path.abspath(os.path.join(base, os.path.expanduser(content["path"] or ".")))
-
-
-def colab_give_up(arrival, error):
-    """Take away what cannot become whole: a full disk needs the room."""
-    import errno
-    import os
-
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        raise error
-    arrival.file.close()
-    os.unlink(arrival.part)
-    raise OSError("the disk there is full: %s was not put; nothing of it stays" % arrival.target)
 
 
 def colab_hash_of(path):
@@ -193,17 +194,44 @@ def listing(content, buffers):
 
 
 @colab_far.verb
-def look_at(content, buffers):
-    """What is at a path: nothing, a folder, or something else; and how much room its disk has."""
-    import os
-    import shutil
+def landing(content, buffers):
+    """Where a file or a folder goes, and what of a folder is there already.
 
-    path = colab_absolute(content)
-    there = path
-    while not os.path.isdir(there):
-        there = os.path.dirname(there)
-    kind = "folder" if os.path.isdir(path) else "file" if os.path.lexists(path) else None
-    return {"path": path, "kind": kind, "free_bytes": shutil.disk_usage(there).free}, []
+    A path that is a folder, or ends with a slash, gets it inside. A new folder is built in a hidden one
+    beside it, `root`, until all of it is there.
+    """
+    import os
+
+    target, is_folder = colab_absolute(content), content["is_folder"]
+    if not content["exact"] and (content["path"].endswith("/") or os.path.isdir(target)):
+        target = os.path.join(target, content["name"])
+    if is_folder and os.path.isfile(target):
+        raise OSError("%s is a file there, and what is to go there is a folder" % target)
+    if not is_folder and os.path.isdir(target):
+        raise OSError("%s is a folder there, and what is to go there is a file" % target)
+    folder, name = os.path.split(target)
+    is_new = is_folder and not os.path.isdir(target)
+    root = os.path.join(folder, ".%s%s" % (name[:200], COLAB_PART)) if is_new else target
+    known = {}
+    for below, _, names in os.walk(root) if is_folder else []:
+        for one in names:
+            try:
+                found = os.stat(os.path.join(below, one))
+            except OSError:
+                continue
+            relative = os.path.relpath(os.path.join(below, one), root)
+            known[relative] = [found.st_size, found.st_mtime_ns]
+    return {"target": target, "root": root, "known": known}, []
+
+
+@colab_far.verb
+def landed(content, buffers):
+    """All of a new folder is there: give it its name. Asked again it has it."""
+    import os
+
+    if os.path.isdir(content["root"]):
+        os.rename(content["root"], content["target"])
+    return {}, []
 
 
 @colab_far.verb
@@ -248,6 +276,15 @@ def arrived(content, buffers):
     arrival = colab_arrivals.pop(content["transfer"], None)
     if arrival is not None:  # else it was asked again
         arrival.finish(content)
+    return {}, []
+
+
+@colab_far.verb
+def give_up(content, buffers):
+    """It will not become whole."""
+    arrival = colab_arrivals.pop(content["transfer"], None)
+    if arrival is not None:
+        arrival.give_up()
     return {}, []
 
 
