@@ -132,4 +132,5 @@ VERBS: Mapping[str, Verb] = {
     "ls": tunnel_files.list_files,
     "edit": tunnel_files.edit,
     "gpu": tunnel_files.gpu,
+    "terminal": tunnel_files.terminal,
 }

@@ -22,6 +22,7 @@ from colab_magics.errors import TunnelError, UsageError
 from colab_magics.tunnel import files
 from colab_magics.tunnel.hand import Hand
 from colab_magics.tunnel.session import the_session
+from colab_magics.tunnel.terminal import run_terminal
 from colab_magics.tunnel.trips import Moved, Progress
 
 LOAD_S = 2.0
@@ -59,6 +60,23 @@ def list_files(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Fi
     _, runtime = the_session(arguments.name)
     found = files.list_folder(runtime, rest[0] if rest else "")
     return FileTable(found["path"], found["entries"])
+
+
+def terminal(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Renderable:
+    """`terminal`: a shell there, in this terminal."""
+    if rest:
+        raise UsageError(f"terminal does not know what {rest[0]!r} is for")
+    reached, runtime = the_session(arguments.name)
+    if in_notebook():
+        return Lines(
+            (
+                f"A notebook is no terminal: type `jupyter colab tunnel terminal --name {reached.name}` in "
+                "one, such as JupyterLab's (File → New → Terminal) or VS Code's (Ctrl+`).",
+            )
+        )
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("terminal needs a terminal: standard input or output is none")
+    return Ended(run_terminal(runtime, keyboard=sys.stdin.fileno(), screen=sys.stdout.fileno()))
 
 
 def gpu(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Renderable:

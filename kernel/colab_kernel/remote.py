@@ -113,14 +113,14 @@ class Link:
         began = time.monotonic()
         with contextlib.ExitStack() as on_failure:
             try:
-                sock = on_failure.enter_context(_connect(runtime, timeout_s=min(timeout_s, CONNECT_S)))
-                protocol = _offer(runtime, access, path=path, session_id=session_id)
-                frames = _shake_hands(sock, protocol, deadline=began + timeout_s)
+                sock = on_failure.enter_context(connect(runtime, timeout_s=min(timeout_s, CONNECT_S)))
+                protocol = offer(runtime, access, path=path, session_id=session_id)
+                frames = shake_hands(sock, protocol, deadline=began + timeout_s)
             except _TRANSPORT_ERRORS as error:
                 waited_s = round(time.monotonic() - began)
                 raise refusals.no_answer(tried, error, timeout_s=waited_s) from error
             if protocol.state is not State.OPEN:
-                raise _refused(tried, runtime=runtime, access=access, path=path)
+                raise refused(tried, runtime=runtime, access=access, path=path)
             on_failure.pop_all()
         return cls(sock, protocol, early=frames, max_message_bytes=runtime.max_message_bytes)
 
@@ -309,13 +309,14 @@ def _frames(events: Sequence[Request | Response | Frame]) -> list[Frame]:
 # --- opening ---------------------------------------------------------------------------------------------
 
 
-def _offer(runtime: Runtime, access: Access, *, path: str, session_id: str) -> ClientProtocol:
-    """A handshake, ready to be sent. Without permessage-deflate, which is slower than all but a slow line."""
+def offer(runtime: Runtime, access: Access, *, path: str, session_id: str = "") -> ClientProtocol:
+    """A handshake, ready to be sent; with a `session_id` to a kernel. Compression would slow most lines."""
     split = urlsplit(runtime.url)
     scheme = "wss" if split.scheme == "https" else "ws"
-    query = urlencode({"session_id": session_id, **access.query})
+    query = urlencode({**({"session_id": session_id} if session_id else {}), **access.query})
     uri = parse_uri(f"{scheme}://{split.netloc}{split.path}{path}?{query}")
-    protocol = ClientProtocol(uri, subprotocols=[Offer(Subprotocol.V1.value)], max_size=None)
+    offers = [Offer(Subprotocol.V1.value)] if session_id else None
+    protocol = ClientProtocol(uri, subprotocols=offers, max_size=None)
     request = protocol.connect()
     for name, value in access.headers.items():
         request.headers.pop(name, None)
@@ -324,7 +325,7 @@ def _offer(runtime: Runtime, access: Access, *, path: str, session_id: str) -> C
     return protocol
 
 
-def _shake_hands(sock: socket.socket, protocol: ClientProtocol, *, deadline: float) -> list[Frame]:
+def shake_hands(sock: socket.socket, protocol: ClientProtocol, *, deadline: float) -> list[Frame]:
     """Wait for the answer, good or bad; return the frames that came right behind it."""
     sock.sendall(b"".join(protocol.data_to_send()))
     frames = []
@@ -338,7 +339,7 @@ def _shake_hands(sock: socket.socket, protocol: ClientProtocol, *, deadline: flo
     return frames
 
 
-def _refused(tried: Tried, *, runtime: Runtime, access: Access, path: str) -> RemoteError:
+def refused(tried: Tried, *, runtime: Runtime, access: Access, path: str) -> RemoteError:
     """The error for a handshake that was answered otherwise than with a websocket.
 
     Asked again by plain HTTP the same handler says the same, and `http.client` can read any answer: not every
@@ -365,7 +366,7 @@ def _get(runtime: Runtime, access: Access, path: str) -> Answer:
         return Answer(status=response.status, body=response.read(RECEIVE_BYTES), location=location)
 
 
-def _connect(runtime: Runtime, *, timeout_s: float) -> socket.socket:
+def connect(runtime: Runtime, *, timeout_s: float) -> socket.socket:
     """A connection to the server's port, TLS included, with TCP_NODELAY, which `http.client` sets."""
     connection = _connection(urlsplit(runtime.url), timeout_s=timeout_s)
     try:
