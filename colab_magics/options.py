@@ -116,7 +116,8 @@ SYNC = (
 TUNNEL = (
     Option(
         ("words",),
-        "a target to open, or a verb with what it needs: status, close [NAME], job ID",
+        "a target to open, or a verb with what it needs: status, close [NAME], job ID, put LOCAL [REMOTE], "
+        "get REMOTE [LOCAL], ls [DIR], edit REMOTE, gpu, terminal",
         {"nargs": "*", "metavar": "TARGET", "default": []},
     ),
     _value("--name", "what to call the session, or which one is meant", "NAME"),
