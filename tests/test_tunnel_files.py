@@ -321,12 +321,14 @@ def test_answers_that_were_lost_are_asked_for_again(
 
 
 LOSE = """
-def colab_lose(receive, lost=set()):
+def colab_lose(receive, came=[]):
     def receive_and_lose(message):
-        data = message["content"]["data"]
-        send, comm = colab_far.comm.send, colab_far.comm
-        if data["verb"] in ("take", "give", "take_whole") and data["number"] % 3 == 0:
-            comm.send = lambda *args, **more: None
+        comm, verb = colab_far.comm, message["content"]["data"]["verb"]
+        send = comm.send
+        if verb in ("take", "give", "take_whole"):
+            came.append(verb)
+            if len(came) % 3 == 0:
+                comm.send = lambda *args, **more: None
         try:
             receive(message)
         finally:

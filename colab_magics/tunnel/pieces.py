@@ -28,7 +28,7 @@ QUICK_S, SLOW_S = 0.5, 2.0
 """A piece that took less is followed by larger ones, one that took more by smaller ones: at 1 Mbit/s too,
 what is on its way has arrived before the line counts as silent (`hand.SILENT_S`)."""
 
-LOOK_S = 1.0
+LOOK_S = 0.5
 GIVE_UP_S = 60.0
 
 K = TypeVar("K")
@@ -96,15 +96,13 @@ def _oldest(hand: Hand, waiting: deque[tuple[Request[Any], Future[Answer]]]) -> 
     request, expected = waiting[0]
     later = [future for _, future in waiting if future is not expected]
     deadline = time.monotonic() + GIVE_UP_S
-    while True:
+    while not expected.done():
+        if any(one.done() for one in later) and not expected.done():
+            expected, later = _begin(hand, request), []
         try:
-            return expected.result(0 if expected.done() else LOOK_S)
+            return expected.result(LOOK_S)
         except FutureTimeoutError:
-            pass
-        if expected.done():
-            continue
+            later.append(hand.begin("here"))
         if time.monotonic() > deadline:
             raise TunnelError(f"the machine did not answer in {GIVE_UP_S:g} s")
-        if any(one.done() for one in later):
-            expected, later = _begin(hand, request), []
-        later = later or [hand.begin("here")]
+    return expected.result()
