@@ -88,12 +88,13 @@ def type_in(*words: str, env: dict[str, str] | None = None) -> pexpect.spawn:
 
 
 @pytest.fixture
-def shell(there: Path) -> Iterator[pexpect.spawn]:
+def shell(there: Path, server: JupyterServer) -> Iterator[pexpect.spawn]:
     """`tunnel terminal`, at its first prompt."""
     terminal = type_in("terminal")
     terminal.expect(r"[$#] ")
     yield terminal
     end(terminal)
+    is_clean(server)
 
 
 def end(shell: pexpect.spawn) -> None:
@@ -111,6 +112,11 @@ def ask(shell: pexpect.spawn, command: str, answer: str) -> str:
     return str(shell.match[1])
 
 
+def is_clean(server: JupyterServer) -> None:
+    """No terminal is left there; its end is noticed a moment after it."""
+    harness.wait_until(lambda: server.api("GET", "/api/terminals") == [], what="the terminal's end")
+
+
 def exit_code(shell: pexpect.spawn) -> int:
     shell.expect(pexpect.EOF)
     shell.close()
@@ -124,7 +130,7 @@ def test_a_shell_there_ends_with_its_own_code(shell: pexpect.spawn, server: Jupy
     ask(shell, "echo answer: $((6 * 7))", r"answer: (42)")
     shell.send("exit 7\r")
     assert exit_code(shell) == 7
-    assert server.api("GET", "/api/terminals") == []
+    is_clean(server)
 
 
 def test_it_is_in_the_sessions_folder(shell: pexpect.spawn, there: Path) -> None:
@@ -160,7 +166,7 @@ def test_what_is_not_ascii_goes_there_and_comes_back(shell: pexpect.spawn) -> No
 def test_enter_tilde_dot_leaves(shell: pexpect.spawn, server: JupyterServer) -> None:
     shell.send("\r~.")
     assert exit_code(shell) == 255
-    assert server.api("GET", "/api/terminals") == []
+    is_clean(server)
 
 
 def test_the_terminal_is_as_it_was_afterwards(there: Path, tmp_path: Path) -> None:
@@ -184,7 +190,7 @@ def test_a_signal_that_ends_it_leaves_the_terminal_and_the_machine_clean(
 ) -> None:
     shell.kill(signal.SIGTERM)
     assert exit_code(shell) == 128 + signal.SIGTERM
-    assert server.api("GET", "/api/terminals") == []
+    is_clean(server)
 
 
 def test_a_line_that_was_cut_leads_to_the_same_terminal(server: JupyterServer, tmp_path: Path) -> None:
