@@ -4,6 +4,7 @@
 # make lint    ruff and mypy
 # make bench   the measurements of docs/explanation/performance.md: the queue's
 # make bench-kernel   the proxy kernel's
+# make bench-tunnel   sessions: opening one, files, a terminal's keys
 # make bench-debug-job   what being ready for a debugger costs a job
 # make clean   remove what these made
 #
@@ -16,7 +17,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # One worker a core gains nothing beyond two: many tests wait for processes of their own.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: help demo test coverage lint bench bench-kernel bench-debug-job clean peers
+.PHONY: help demo test coverage lint bench bench-kernel bench-tunnel bench-debug-job clean peers
 .SUFFIXES:
 
 help:
@@ -46,6 +47,9 @@ bench: $(STAMPS)/bench
 
 bench-kernel: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.kernel --into
+
+bench-tunnel: $(STAMPS)/test
+	$(BIN)/python -m benchmarks.tunnel --into
 
 bench-debug-job: $(STAMPS)/test
 	$(BIN)/python -m benchmarks.debug_job --into

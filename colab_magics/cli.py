@@ -17,6 +17,7 @@ from colab_magics import commands, options
 from colab_magics.display.handles import LogView
 from colab_magics.display.projects import Ended, SyncView
 from colab_magics.display.tables import JobRow, JobTable
+from colab_magics.display.transfers import FileTable, LoadTable, Shown
 from colab_magics.display.tunnels import TunnelCard, TunnelTable
 from colab_magics.display.watching import Lines, Screen
 from colab_magics.errors import ColabError, UsageError
@@ -147,6 +148,8 @@ def _tunnel(arguments: argparse.Namespace) -> int:
     from colab_magics import tunnel_commands
 
     result = tunnel_commands.run_tunnel(_desk(arguments), arguments)
+    if isinstance(result, Shown):
+        return result.code
     _print(result, as_json=arguments.json)
     return result.code if isinstance(result, Ended) else DONE
 
@@ -230,6 +233,10 @@ def _told(result: Any) -> Any:
             return [asdict(row) for row in result.rows]
         case Ended() | SyncView():
             return asdict(result)
+        case FileTable():
+            return {"path": result.path, "entries": list(result.entries)}
+        case LoadTable():
+            return dict(result.load)
         case Lines():
             return {"notes": list(result.lines)}
         case _:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from colab_kernel import sessions
-from colab_magics import project_commands
+from colab_magics import project_commands, tunnel_files
 from colab_magics.commands import Desk
 from colab_magics.display.handles import JobCard
 from colab_magics.display.hints import typed
@@ -128,4 +128,10 @@ def _no_more(words: list[str], *, after: str) -> None:
         raise UsageError(f"{after} does not know what {words[0]!r} is for")
 
 
-VERBS: Mapping[str, Verb] = {"status": _status, "close": _close, "job": _job, **project_commands.VERBS}
+VERBS: Mapping[str, Verb] = {
+    "status": _status,
+    "close": _close,
+    "job": _job,
+    **project_commands.VERBS,
+    **tunnel_files.VERBS,
+}

@@ -80,6 +80,7 @@ LAYERS: tuple[tuple[str, Layer, str | None], ...] = (
     ("colab_magics/commands", Layer.COMMAND, "commands"),
     ("colab_magics/tunnel_commands", Layer.COMMAND, "commands"),
     ("colab_magics/project_commands", Layer.COMMAND, "commands"),
+    ("colab_magics/tunnel_files", Layer.COMMAND, "commands"),
     ("colab_magics/demo", Layer.COMMAND, None),
     ("colab_magics/magics", Layer.EDGE, None),
     ("colab_magics/cli", Layer.EDGE, None),

@@ -37,6 +37,11 @@ class LiveDisplay:
         self._drawn: list[str] = []
         self._is_clipped = False
 
+    @property
+    def is_live(self) -> bool:
+        """Whether something can be shown in place of what was shown: in a notebook and in a terminal."""
+        return self._notebook or self._is_terminal
+
     def update(self, renderable: Renderable) -> None:
         """Shows `renderable` in place of what was shown before."""
         bundle = renderable._repr_mimebundle_()

@@ -113,6 +113,11 @@ class Screen:
         self._live = LiveDisplay(self._stream, notebook=self._notebook)
         self._slots = Slots()
 
+    @property
+    def is_live(self) -> bool:
+        """Whether `update` shows in place of what was shown before: in a notebook and in a terminal."""
+        return self._live.is_live
+
     def update(self, shown: Renderable) -> None:
         """Show this in place of what was shown this way before."""
         self._live.update(shown)

@@ -106,6 +106,11 @@ class Hand:
             raise
         return hand
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the line holds: where it does not, what failed may be done again through a new hand."""
+        return not self._is_over and self._link.closed is None
+
     def __enter__(self) -> Self:
         return self
 

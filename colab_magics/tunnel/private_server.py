@@ -304,6 +304,7 @@ def _serve(arguments: argparse.Namespace) -> Facts:
         kernel_manager_class=SignedKernels, kernel_spec_manager_class=PlainKernelspecs,
         max_body_size=2 * MAX_MESSAGE_BYTES, max_buffer_size=2 * MAX_MESSAGE_BYTES,
         cookie_secret=secrets.token_bytes(32),  # not left in a file
+        jpserver_extensions={"jupyter_server_terminals": True},
         tornado_settings={"websocket_max_message_size": MAX_MESSAGE_BYTES},
     )  # fmt: skip
     config.IdentityProvider.token = token
@@ -323,8 +324,8 @@ def _serve(arguments: argparse.Namespace) -> Facts:
         _tell(folder, {**facts, "max_message_bytes": MAX_MESSAGE_BYTES})
 
     app.io_loop.add_callback(begin)
-    # Jupyter Server asks at a terminal's Ctrl-C whether it is meant; here there is none.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Jupyter Server asks whether Ctrl-C is meant. What is SIG_IGN here would stay so for all that it starts.
+    signal.signal(signal.SIGINT, lambda number, frame: None)
     app.start()
     with contextlib.suppress(OSError):
         (folder / "server.json").unlink()

@@ -57,14 +57,23 @@ class Websocket:
 
 
 def open_websocket(
-    runtime: Runtime, access: Access, *, kernel_id: str, session_id: str, timeout_s: float = OPEN_S
+    runtime: Runtime,
+    access: Access,
+    *,
+    path: str,
+    kernel_id: str = "",
+    session_id: str = "",
+    timeout_s: float = OPEN_S,
 ) -> Websocket:
-    """Open a websocket to a kernel of that runtime.
+    """Open a websocket of that runtime's server.
+
+    Args:
+        path: below its address.
+        kernel_id, session_id: of a kernel's, which has a framing to agree on.
 
     Raises:
         RemoteError: there is none to be had, or one of its kin: see `refusals`.
     """
-    path = f"/api/kernels/{quote(kernel_id, safe='')}/channels"
     tried = refusals.tried("GET", path, runtime=runtime, access=access, kernel_id=kernel_id)
     began = time.monotonic()
     with contextlib.ExitStack() as on_failure:
@@ -86,13 +95,19 @@ def is_this_machine(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
+def kernel_path(kernel_id: str) -> str:
+    """Where the websocket of a kernel is."""
+    return f"/api/kernels/{quote(kernel_id, safe='')}/channels"
+
+
 def _offer(runtime: Runtime, access: Access, *, path: str, session_id: str) -> ClientProtocol:
     """A handshake, ready to be sent. Without permessage-deflate, which is slower than all but a slow line."""
     split = urlsplit(runtime.url)
     scheme = "wss" if split.scheme == "https" else "ws"
-    query = urlencode({"session_id": session_id, **access.query})
+    query = urlencode({**({"session_id": session_id} if session_id else {}), **access.query})
     uri = parse_uri(f"{scheme}://{split.netloc}{split.path}{path}?{query}")
-    protocol = ClientProtocol(uri, subprotocols=[Offer(Subprotocol.V1.value)], max_size=None)
+    offers = [Offer(Subprotocol.V1.value)] if session_id else None
+    protocol = ClientProtocol(uri, subprotocols=offers, max_size=None)
     request = protocol.connect()
     for name, value in access.headers.items():
         request.headers.pop(name, None)

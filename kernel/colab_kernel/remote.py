@@ -25,7 +25,7 @@ from websockets.protocol import State
 from colab_kernel import ws_wire
 from colab_kernel.errors import MalformedError, UnframeableError
 from colab_kernel.messages import Message
-from colab_kernel.opening import OPEN_S, open_websocket
+from colab_kernel.opening import OPEN_S, kernel_path, open_websocket
 from colab_kernel.runtime import Access, Runtime
 from colab_kernel.ws_wire import Subprotocol
 
@@ -93,7 +93,12 @@ class Link:
             RemoteError: there is none to be had, or one of its kin: see `refusals`.
         """
         opened = open_websocket(
-            runtime, access, kernel_id=kernel_id, session_id=session_id, timeout_s=timeout_s
+            runtime,
+            access,
+            path=kernel_path(kernel_id),
+            kernel_id=kernel_id,
+            session_id=session_id,
+            timeout_s=timeout_s,
         )
         return cls(
             opened.socket,

@@ -150,6 +150,25 @@ class Server:
         """
         self._json("DELETE", _path(kernel_id), kernel_id=kernel_id, timeout_s=timeout_s)
 
+    def start_terminal(self, *, folder: str | None = None, timeout_s: float = START_S) -> str:
+        """Start a shell in a terminal of the server's and return its name.
+
+        Args:
+            folder: where it starts; one that is not there is ignored.
+
+        Raises:
+            RemoteError: 404: the server has no terminals.
+        """
+        body: JsonObject = {} if folder is None else {"cwd": folder}
+        match self._json("POST", "/api/terminals", body=body, timeout_s=timeout_s):
+            case {"name": str(name)}:
+                return name
+        raise self._unexpected("POST", "/api/terminals")
+
+    def delete_terminal(self, name: str, *, timeout_s: float = ANSWER_S) -> None:
+        """End a terminal and what runs in it. RemoteError: 404: there is no such terminal."""
+        self._json("DELETE", f"/api/terminals/{quote(name, safe='')}", timeout_s=timeout_s)
+
     def shut_down(self, *, timeout_s: float = ANSWER_S) -> None:
         """End the server and all its kernels; it may be gone before it has answered."""
         access = self.access()

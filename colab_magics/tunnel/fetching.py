@@ -1,0 +1,94 @@
+"""Files from there to here: small ones many at a time, a large one in pieces that go on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from colab_magics.errors import TunnelError
+from colab_magics.tunnel.hand import Hand
+from colab_magics.tunnel.pieces import Pace, Request, stream
+from colab_magics.tunnel.trips import HASH_S, File, Trip, hash_beginning, part_name
+
+
+def fetch_small(hand: Hand, files: Sequence[File], trip: Trip) -> None:
+    """Each in one message.
+
+    Raises:
+        TunnelError: one did not arrive.
+        OSError: it cannot be written here; nothing of that one stays.
+    """
+    requests = (Request(key=one, verb="give_whole", content={"path": one.there}) for one in files)
+    for request, answer in stream(hand, requests):
+        one, data = request.key, answer.buffers[0]
+        trip.sha256 = hashlib.sha256(data).hexdigest()
+        if trip.sha256 != answer.content["sha256"]:
+            raise TunnelError(f"{one.there} did not arrive as it was sent: get it again")
+        try:
+            _part(one).write_bytes(data)
+            _name(one)
+        except OSError:
+            _part(one).unlink(missing_ok=True)
+            raise
+        trip.crossed(one.size_bytes)
+
+
+def fetch_large(hand: Hand, one: File, trip: Trip, pace: Pace) -> None:
+    """In pieces, behind what is here from an earlier try.
+
+    Raises:
+        TunnelError: it did not arrive; what did is kept here, hidden.
+        OSError: it cannot be written here; nothing of it stays.
+    """
+    transfer, before = uuid.uuid4().hex, trip.done_bytes
+    with os.fdopen(os.open(_part(one), os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
+        here = os.fstat(file.fileno()).st_size
+        begun = hand.ask("depart", path=one.there, transfer=transfer, upto=here, timeout_s=HASH_S).content
+        hasher, offset = hash_beginning(file, begun["upto"]), begun["upto"]
+        if hasher.hexdigest() != begun["sha256"]:
+            begun = hand.ask("depart", path=one.there, transfer=transfer, upto=0).content
+            hasher, offset = hashlib.sha256(), 0
+        file.seek(offset)
+        file.truncate()
+        trip.stands(before + offset)
+
+        def requests() -> Iterator[Request[int]]:
+            position = offset
+            while position < begun["size"]:
+                size = min(pace.size_bytes, begun["size"] - position)
+                content = {"transfer": transfer, "offset": position, "size": size}
+                yield Request(key=size, verb="give", content=content)
+                position += size
+
+        for request, answer in stream(hand, requests(), pace=pace):
+            piece = memoryview(answer.buffers[0])
+            hasher.update(piece)
+            try:
+                while piece:
+                    piece = piece[file.write(piece) :]
+            except OSError:
+                _part(one).unlink()
+                raise
+            trip.crossed(request.key)
+    ended = hand.ask("departed", transfer=transfer).content
+    trip.sha256 = hasher.hexdigest()
+    if ended["sha256"] != trip.sha256:
+        _part(one).unlink()
+        raise TunnelError(f"{one.there} did not arrive as it was sent: get it again")
+    _name(replace(one, mtime_ns=begun["mtime_ns"]))
+
+
+def _part(one: File) -> Path:
+    return one.here.with_name(part_name(one.here.name))
+
+
+def _name(one: File) -> None:
+    """It is whole: give it its mode, its time and its name."""
+    part = _part(one)
+    part.chmod(one.mode)
+    os.utime(part, ns=(one.mtime_ns, one.mtime_ns))
+    part.replace(os.path.realpath(one.here))
