@@ -191,8 +191,9 @@ def _told(what: str, moved: Moved) -> Lines:
         f"{what} → {moved.path}: {count}{size} in {formats.format_duration(moved.seconds)} ({rate}/s){known}"
     ]
     if moved.skipped:
-        listed = ", ".join(moved.skipped[:5]) + (" …" if len(moved.skipped) > 5 else "")
-        lines.append(f"left out, as they are neither files nor folders: {listed}")
+        more = " …" if len(moved.skipped) > 5 else ""
+        listed = ", ".join(formats.one_line(path) for path in moved.skipped[:5]) + more
+        lines.append(f"left out, being neither files nor folders, or with a name that is not UTF-8: {listed}")
     return Lines(tuple(lines))
 
 

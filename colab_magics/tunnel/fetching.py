@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
+from colab_kernel import private_files
 from colab_magics.errors import TunnelError
 from colab_magics.tunnel.hand import Hand
 from colab_magics.tunnel.pieces import Pace, Request, stream
@@ -45,13 +48,14 @@ def fetch_large(hand: Hand, one: File, trip: Trip, pace: Pace) -> None:
         OSError: it cannot be written here; nothing of it stays.
     """
     transfer, before = uuid.uuid4().hex, trip.done_bytes
-    with os.fdopen(os.open(_part(one), os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as file:
+    with _open_part(one) as file:
         here = os.fstat(file.fileno()).st_size
         begun = hand.ask("depart", path=one.there, transfer=transfer, upto=here, timeout_s=HASH_S).content
         hasher, offset = hash_beginning(file, begun["upto"]), begun["upto"]
         if hasher.hexdigest() != begun["sha256"]:
             begun = hand.ask("depart", path=one.there, transfer=transfer, upto=0).content
             hasher, offset = hashlib.sha256(), 0
+        _check_part(one, file)
         file.seek(offset)
         file.truncate()
         trip.stands(before + offset)
@@ -80,6 +84,27 @@ def fetch_large(hand: Hand, one: File, trip: Trip, pace: Pace) -> None:
         _part(one).unlink()
         raise TunnelError(f"{one.there} did not arrive as it was sent: get it again")
     _name(replace(one, mtime_ns=begun["mtime_ns"]))
+
+
+def _open_part(one: File) -> IO[bytes]:
+    """The part, for this process alone: its hash would say nothing of it if two wrote to it."""
+    file = os.fdopen(os.open(_part(one), os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)
+    if private_files.try_lock(file.fileno()):
+        return file
+    file.close()
+    raise _shared(one)
+
+
+def _check_part(one: File, file: IO[bytes]) -> None:
+    """See that what is open is the part still: whoever had it before may have given it its name meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(_part(one).stat(), os.fstat(file.fileno())):
+            return
+    raise _shared(one)
+
+
+def _shared(one: File) -> TunnelError:
+    return TunnelError(f"{one.here} is being fetched by somebody else: wait for them, or end them")
 
 
 def _part(one: File) -> Path:

@@ -22,7 +22,7 @@ from colab_magics.tunnel.fetching import fetch_large, fetch_small
 from colab_magics.tunnel.hand import Hand
 from colab_magics.tunnel.pieces import LEAST_BYTES, Pace
 from colab_magics.tunnel.sending import send_large, send_small
-from colab_magics.tunnel.trips import HASH_S, PART, File, Moved, Trip, Watch, part_name
+from colab_magics.tunnel.trips import HASH_S, PART, File, Moved, Trip, Watch, is_text, part_name
 
 SMALL_BYTES = LEAST_BYTES
 """Up to so much a file goes in one message, many files one behind another."""
@@ -50,7 +50,8 @@ def put(runtime: Runtime, local: Path, remote: str, *, watch: Watch, instead_of:
     if not local.exists():
         raise UsageError(f"there is no {local} here")
     is_folder = local.is_dir()
-    trip = Trip(name=local.resolve().name, watch=watch)
+    named = local.absolute() if local.name not in ("", "..") else local.resolve()
+    trip = Trip(name=named.name, watch=watch)
 
     def work(hand: Hand) -> Moved:
         asked: dict[str, Any] = {"path": trip.target or remote, "exact": bool(trip.target)}
@@ -169,7 +170,9 @@ def _survey(
     for folder, inside, names in os.walk(local):
         there = root / PurePosixPath(Path(folder).relative_to(local).as_posix())
         folders.append(str(there))
-        skipped += [str(Path(folder, name)) for name in inside if Path(folder, name).is_symlink()]
+        left = [name for name in inside if Path(folder, name).is_symlink() or not is_text(name)]
+        skipped += [str(Path(folder, name)) for name in left]
+        inside[:] = [name for name in inside if name not in left]
         for name in sorted(names):
             path = Path(folder, name)
             try:
@@ -177,7 +180,7 @@ def _survey(
             except OSError:
                 skipped.append(str(path))  # a link to nothing
                 continue
-            if stat.S_ISREG(found.st_mode) and not name.endswith(PART):
+            if stat.S_ISREG(found.st_mode) and not name.endswith(PART) and is_text(name):
                 files.append(_departing(path, there / name, found))
             else:
                 skipped.append(str(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from typing import IO, Any
 
 PART = ".colab-part"
 """Ends the name of what is not whole yet, here and there; such a name begins with a dot."""
+
+_NAME_BYTES = 160
 
 HASH_S = 600.0
 """The longest that reading what is there already may take."""
@@ -37,7 +40,7 @@ class Moved:
         path: where it is now.
         sent_bytes: what had to cross; the rest of `size_bytes` was there from an earlier try.
         sha256: of a single file; empty for a folder.
-        skipped: what was left out: links to folders, devices, sockets.
+        skipped: what was left out: links to folders, devices, sockets, names that are not UTF-8.
     """
 
     path: str
@@ -110,8 +113,15 @@ class Trip:
 
 
 def part_name(name: str) -> str:
-    """What a file or a new folder is called until it is whole."""
-    return f".{name[:200]}{PART}"
+    """What a file or a new folder is called until it is whole.
+
+    Of a long name it has the beginning and a hash: a name may have 255 bytes, four of them for one letter.
+    """
+    data = os.fsencode(name)
+    if len(data) <= _NAME_BYTES:
+        return f".{name}{PART}"
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    return f".{data[:_NAME_BYTES].decode('utf-8', 'ignore')}~{digest}{PART}"
 
 
 def hash_beginning(file: IO[bytes], size_bytes: int) -> Any:
@@ -121,3 +131,8 @@ def hash_beginning(file: IO[bytes], size_bytes: int) -> Any:
         hasher.update(piece)
         left -= len(piece)
     return hasher
+
+
+def is_text(name: str) -> bool:
+    """Whether a name crosses as it is: one whose bytes are not UTF-8 would be another name there."""
+    return name == name.encode(errors="replace").decode()

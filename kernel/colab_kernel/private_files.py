@@ -74,7 +74,7 @@ def locked(path: Path) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     try:
         deadline = time.monotonic() + LOCK_TIMEOUT_S
-        while not _try_lock(descriptor):
+        while not try_lock(descriptor):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"another process has held {path} for {LOCK_TIMEOUT_S:g} s: end it")
             time.sleep(0.01)
@@ -83,7 +83,8 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
+    """Be the only one with this open file, until it is closed; False: another process is."""
     with suppress(BlockingIOError, PermissionError):  # the second is what Windows says
         if sys.platform == "win32":
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)

@@ -14,15 +14,18 @@ class ColabArrival:
     def __init__(self, target, number):
         import hashlib
         import os
+        import re
 
         self.target = target = os.path.realpath(target)
         folder, name = os.path.split(target)
-        self.stem = ".%s." % name[:200]
+        self.stem = ".%s." % colab_short(name)
         self.part = os.path.join(folder, "%s%s%s" % (self.stem, number, COLAB_PART))
         self.hasher = hashlib.sha256()
         self.size = 0
         os.makedirs(folder, exist_ok=True)
-        old = [one for one in os.listdir(folder) if one.startswith(self.stem) and one.endswith(COLAB_PART)]
+        # Behind its name only a number: a part of `model.pt` is none of `model`.
+        parts = re.compile(re.escape(self.stem) + "[0-9a-f]{32}" + re.escape(COLAB_PART))
+        old = [one for one in os.listdir(folder) if parts.fullmatch(one)]
         for one in old:
             os.replace(os.path.join(folder, one), self.part)
         descriptor = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -133,6 +136,22 @@ class ColabDeparture:
             raise OSError("%s was changed while it was fetched: get it again" % self.path)
 
 
+def colab_short(name):
+    """A name, or the beginning and a hash of a long one: more than 255 bytes cannot be in a folder."""
+    import hashlib
+    import os
+
+    data = os.fsencode(name)
+    if len(data) <= 160:
+        return name
+    return "%s~%s" % (data[:160].decode("utf-8", "ignore"), hashlib.sha256(data).hexdigest()[:16])
+
+
+def colab_is_text(name):
+    """Whether a name crosses as it is: bytes that are not UTF-8 do not."""
+    return name == name.encode(errors="replace").decode()
+
+
 COLAB_PART = ".colab-part"
 COLAB_PIECE = 1 << 20
 colab_arrivals, colab_departures = {}, {}
@@ -211,7 +230,7 @@ def landing(content, buffers):
         raise OSError("%s is a folder there, and what is to go there is a file" % target)
     folder, name = os.path.split(target)
     is_new = is_folder and not os.path.isdir(target)
-    root = os.path.join(folder, ".%s%s" % (name[:200], COLAB_PART)) if is_new else target
+    root = os.path.join(folder, ".%s%s" % (colab_short(name), COLAB_PART)) if is_new else target
     known = {}
     for below, _, names in os.walk(root) if is_folder else []:
         for one in names:
@@ -311,7 +330,12 @@ def survey(content, buffers):
     for folder, inside, names in os.walk(path) if os.path.isdir(path) else [(path, [], [""])]:
         below = os.path.relpath(folder, path)
         folders.append("" if below == "." else below)
-        skipped += [os.path.join(folder, one) for one in inside if os.path.islink(os.path.join(folder, one))]
+        left = [
+            one for one in inside
+            if os.path.islink(os.path.join(folder, one)) or not colab_is_text(one) or one.endswith(COLAB_PART)
+        ]  # fmt: skip
+        skipped += [os.path.join(folder, one) for one in left]
+        inside[:] = [one for one in inside if one not in left]
         for name in sorted(names):
             one = os.path.join(folder, name) if name else path
             try:
@@ -319,7 +343,7 @@ def survey(content, buffers):
             except OSError:
                 skipped.append(one)
                 continue
-            if not stat.S_ISREG(found.st_mode) or name.endswith(COLAB_PART):
+            if not stat.S_ISREG(found.st_mode) or name.endswith(COLAB_PART) or not colab_is_text(name):
                 skipped.append(one)
                 continue
             relative = os.path.relpath(one, path) if name else ""
