@@ -117,7 +117,8 @@ TUNNEL = (
     Option(
         ("words",),
         "a target to open, or a verb with what it needs: status, close [NAME], sync, forward PORT[:LOCAL], "
-        "debug SCRIPT [ARGS], job ID, put LOCAL [REMOTE], get REMOTE [LOCAL], ls [DIR], edit REMOTE, gpu, terminal",
+        "debug SCRIPT [ARGS], job ID, put LOCAL [REMOTE], get REMOTE [LOCAL], ls [DIR], edit REMOTE, gpu, "
+        "terminal",
         {"nargs": "*", "metavar": "TARGET", "default": []},
     ),
     _value("--name", "what to call the session, or which one is meant", "NAME"),
