@@ -17,7 +17,7 @@ def test_the_kernel_s_benchmark_runs_and_writes_its_table_between_the_marks(tmp_
     assert text.startswith("# Speed\n<!-- benchmarks.kernel writes from here -->\n| what |")
     assert text.endswith("<!-- to here -->\nafter\n")
     assert "\nold\n" not in text
-    ways = ("direct", "the websocket", "**the proxy kernel**", "gateway client (`--gateway-url`)")
+    ways = ("direct", "the websocket", "**the proxy kernel**", "Jupyter's gateway client")
     for way in ways:
         for subject in (
             "an empty `execute_request`",
