@@ -18,6 +18,8 @@ import harness
 import pytest
 
 LINES_AT_MOST = 400
+# It is sent to other machines, and one file is sent more easily than two.
+LONGER = {"colab_magics/tunnel/private_server": 450}
 
 
 class Layer(enum.IntEnum):
@@ -312,9 +314,9 @@ def inheritance(code: Code) -> list[str]:
 
 def too_long(code: Code) -> list[str]:
     return [
-        f"{name} has {lines} lines; {LINES_AT_MOST} are the most: which two ideas are in it?"
+        f"{name} has {lines} lines; {most} are the most: which two ideas are in it?"
         for name, module in code.items()
-        if (lines := len(module.text.splitlines())) > LINES_AT_MOST
+        if (lines := len(module.text.splitlines())) > (most := LONGER.get(name, LINES_AT_MOST))
     ]
 
 
