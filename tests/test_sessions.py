@@ -149,7 +149,13 @@ _tokens = st.one_of(
     st.just(TokenSource()),
     st.builds(TokenSource, value=st.from_regex(r"[!-~]{1,30}", fullmatch=True)),
     st.builds(TokenSource, env=st.from_regex(r"[A-Z_]{1,9}", fullmatch=True)),
-    st.builds(TokenSource, file=_texts.map("/{}".format), key=st.lists(_texts).map(tuple)),
+    st.builds(
+        TokenSource,
+        file=_texts.map("/{}".format),
+        key=st.lists(_texts).map(tuple),
+        expires=st.lists(_texts).map(tuple),
+        refresh=st.lists(_texts).map(tuple),
+    ),
 )
 _roots = st.one_of(st.just((None, None)), st.tuples(_texts.map("/{}".format), _texts.map("C:\\{}".format)))
 
@@ -276,6 +282,8 @@ WRONG_ENTRIES: list[dict[str, Any]] = [
     *({"token": value} for value in ({"value": f"{SECRET}é"}, {"value": f"{SECRET}\r\nX-A: b"}, {"env": ""})),
     *({"token": value} for value in ({"env": "A=B"}, {"file": "relative"}, {"value": "x", "env": "X"})),
     *({"token": value} for value in ({"key": ["a"]}, {"file": "/f", "key": "a"}, {"file": "/f", "key": [1]})),
+    *({"token": {"file": "/f", "refresh": value}} for value in ("colab", [1], ["a\n"])),
+    *({"token": {"value": SECRET, name: ["a"]}} for name in ("refresh", "expires")),
     *({"auth": value} for value in ("basic", 1, [], {}, SECRET)),
     *({"token_in": value} for value in ("cookie", True)),
     *({"headers": value} for value in ([], {"X": 1}, {"X": f"{SECRET}\n"}, {"X Y": "z"}, {"Cookie": SECRET})),

@@ -16,6 +16,7 @@ from colab_magics.tunnel.targets import Daemon, Local, Official, Ssh, Url, parse
         ("daemon", Daemon()),
         ("daemon:a1b2", Daemon("a1b2")),
         ("colab:my-gpu", Official("my-gpu")),
+        ("colab:", Official("")),
         ("gpu-box", Ssh("gpu-box")),
         ("ssh://gpu-box", Ssh("gpu-box")),
         ("ssh://ada@gpu.example.org:2222", Ssh("gpu.example.org", "ada", 2222)),
@@ -39,7 +40,7 @@ def test_a_target_is_read(text: str, target: object) -> None:
     "text",
     [
         *("", "-oProxyCommand=evil", "ssh://-oProxyCommand=evil", "ssh://-x@host", "ssh://ada:pw@host"),
-        *("ssh://host/path", "ssh://host:0", "ssh://host:99999", "ssh://", "ftp://host", "daemon:", "colab:"),
+        *("ssh://host/path", "ssh://host:0", "ssh://host:99999", "ssh://", "ftp://host", "daemon:"),
         *("https://", "https:///x", "two words", "colab:../x", "daemon:-x"),
     ],
 )

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -69,6 +70,8 @@ class Offer:
         port = self.exposure.port
         options = ["--owner-pid", str(owner_pid), "--idle-stop", f"{self._idle_stop_min:g}"]
         options += ["--port", str(port)] if port is not None else []
+        host = urlsplit(self.exposure.url).hostname
+        options += ["--allow-host", host] if host else []
         facts = parse_facts(self._run("open", *options), where="its machine")
         with contextlib.suppress(psutil.Error):
             self._server = psutil.Process(facts.pid)

@@ -8,8 +8,6 @@ from typing import Any
 
 from colab_magics.display import formats, markup
 
-TERMS = "https://research.google.com/colaboratory/faq.html"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelCard:

@@ -88,7 +88,11 @@ class Hand:
         Raises:
             TunnelError: there is no kernel to be had.
         """
-        server = Server(runtime, read_token=lambda: sessions.read_token(runtime.token))
+        server = Server(
+            runtime,
+            read_token=lambda: sessions.read_token(runtime.token),
+            renew_token=lambda: sessions.renew_token(runtime.token),
+        )
         try:
             kernel_id = server.start_kernel(kernel_name=runtime.kernel_name)
             link = Link.open(runtime, server.access(), kernel_id=kernel_id, session_id=uuid.uuid4().hex)

@@ -34,6 +34,9 @@ from typing import Any
 
 VERSION = 1  # of what `open` prints
 
+LEAST_TOKEN = 20
+"""How many letters one has at least that its owner has chosen."""
+
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 IDLE_STOP_MIN = 60.0
 START_S = 60.0
@@ -77,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument("--idle-stop", type=float, default=IDLE_STOP_MIN, metavar="MIN")
             verb.add_argument("--owner-pid", type=int, help="end with that process")
             verb.add_argument("--port", type=int, default=0, help="where a tunnel of its owner's leads to")
+            verb.add_argument("--allow-host", action="append", default=[], help="and the name that it has")
+            verb.add_argument("--token-stdin", action="store_true", help="its token is the first line there")
     return parser
 
 
@@ -142,8 +147,11 @@ def _open(arguments: argparse.Namespace) -> Facts:
     with _locked(folder):
         facts = _read(folder)
         is_new = facts is None
+        token = _given_token() if arguments.token_stdin else secrets.token_urlsafe(32)
         if facts is None:
-            facts = _start(folder, arguments)
+            facts = _start(folder, arguments, token=token)
+        elif arguments.token_stdin and not secrets.compare_digest(token, facts["token"]):
+            raise Refused("a server %r runs already, with another token: close it first" % arguments.name)
     _check(facts)
     return {**facts, "is_new": is_new}
 
@@ -159,7 +167,16 @@ def _need_packages() -> None:
         )
 
 
-def _start(folder: Path, arguments: argparse.Namespace) -> Facts:
+def _given_token() -> str:
+    token = sys.stdin.readline(4096).strip()
+    if not all("!" <= letter <= "~" for letter in token):
+        raise Refused("a space or a letter beyond ASCII is in the token: choose another one")
+    if len(token) < LEAST_TOKEN or len(set(token)) < LEAST_TOKEN // 2:
+        raise Refused("the token could be guessed: choose a random one of %d letters or more" % LEAST_TOKEN)
+    return token
+
+
+def _start(folder: Path, arguments: argparse.Namespace, *, token: str) -> Facts:
     told = folder / "server.json"
     told.unlink(missing_ok=True)
     command = [sys.executable, str(Path(__file__).resolve()), "serve", "--name", arguments.name]
@@ -167,17 +184,20 @@ def _start(folder: Path, arguments: argparse.Namespace) -> Facts:
     root.mkdir(parents=True, exist_ok=True)
     command += ["--root", str(root), "--idle-stop", str(arguments.idle_stop), "--port", str(arguments.port)]
     command += ["--owner-pid", str(arguments.owner_pid)] if arguments.owner_pid else []
+    command += [word for host in arguments.allow_host for word in ("--allow-host", host)]
     log = os.open(folder / "server.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         process = subprocess.Popen(
             command,
             cwd=root,
             env=_environment(),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
+        with contextlib.suppress(BrokenPipeError), process.stdin as stdin:  # type: ignore[union-attr]
+            stdin.write(token.encode() + b"\n")
     finally:
         os.close(log)
     deadline = time.monotonic() + START_S
@@ -258,6 +278,7 @@ def _status(arguments: argparse.Namespace) -> Facts:
 
 
 def _serve(arguments: argparse.Namespace) -> Facts:
+    import zmq
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_server.serverapp import ServerApp
     from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
@@ -265,7 +286,7 @@ def _serve(arguments: argparse.Namespace) -> Facts:
     from traitlets.config import Config
 
     folder = _make_home(arguments.name)
-    token = secrets.token_urlsafe(32)
+    token = _given_token()
     kernels = _write_kernelspec(folder / "kernels")
 
     class PlainKernelspecs(KernelSpecManager):
@@ -286,6 +307,7 @@ def _serve(arguments: argparse.Namespace) -> Facts:
 
             def without_delay(stream: Any, address: Any) -> Any:
                 stream.set_nodelay(True)
+                stream.set_nodelay = lambda value: None  # tornado turns it off after each answer
                 return handle_stream(stream, address)
 
             server.handle_stream = without_delay  # type: ignore[method-assign]
@@ -300,7 +322,7 @@ def _serve(arguments: argparse.Namespace) -> Facts:
     config = Config()
     config.ServerApp = Config(
         ip="127.0.0.1", port=arguments.port, port_retries=0, allow_root=True, open_browser=False, token=token,
-        allow_remote_access=bool(arguments.port), root_dir=str(arguments.root or Path.home()),
+        local_hostnames=["localhost", *arguments.allow_host], root_dir=str(arguments.root or Path.home()),
         kernel_manager_class=SignedKernels, kernel_spec_manager_class=PlainKernelspecs,
         max_body_size=2 * MAX_MESSAGE_BYTES, max_buffer_size=2 * MAX_MESSAGE_BYTES,
         cookie_secret=secrets.token_bytes(32),  # not left in a file
@@ -314,6 +336,8 @@ def _serve(arguments: argparse.Namespace) -> Facts:
 
     app = PrivateServer.instance(config=config)
     app.initialize(argv=[])
+    # Beyond 1000 messages that wait ZeroMQ would drop the next ones, whatever the limits above.
+    app.kernel_manager.context.setsockopt(zmq.RCVHWM, 0)
     watch = _Watch(app, owner_pid=arguments.owner_pid, idle_stop_s=60 * arguments.idle_stop)
 
     def begin() -> None:

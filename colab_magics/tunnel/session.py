@@ -18,9 +18,11 @@ from colab_magics.tunnel.hand import Hand
 from colab_magics.tunnel.plan import Plan, Reached, Way
 from colab_magics.tunnel.project import Synced
 from colab_magics.tunnel.targets import FORMS, Daemon, Local, Official, Ssh, Target, Url, parse_target
-from colab_magics.tunnel.ways import daemon, job, local, ssh, url
+from colab_magics.tunnel.ways import daemon, job, local, official, ssh, url
 
-WAYS: Mapping[str, Way] = {"daemon": daemon, "local": local, "url": url, "job": job, "ssh": ssh}
+WAYS: Mapping[str, Way] = {
+    "colab": official, "daemon": daemon, "job": job, "local": local, "ssh": ssh, "url": url,
+}  # fmt: skip
 
 _KINDS: Mapping[type[Target], str] = {
     Local: "local", Url: "url", Ssh: "ssh", Official: "colab", Daemon: "daemon",
@@ -213,7 +215,7 @@ def _name_for(target: Target) -> str:
         case Ssh():
             return name_after(f"ssh://{target.host}", taken=taken)
         case Official():
-            return target.session
+            return target.session or "colab"
         case Daemon():
             return f"daemon-{target.worker}" if target.worker else "daemon"
         case Local():
@@ -255,7 +257,11 @@ def _look(runtime: Runtime, plan: Plan, *, kind: str) -> tuple[Runtime, Mapping[
     """See that the machine lets us in and runs code; ask what it is; bring the project, if there is one."""
     try:
         runtime = sessions.checked(runtime)
-        server = Server(runtime, read_token=lambda: sessions.read_token(runtime.token))
+        server = Server(
+            runtime,
+            read_token=lambda: sessions.read_token(runtime.token),
+            renew_token=lambda: sessions.renew_token(runtime.token),
+        )
         if not server.probe().is_python(runtime.kernel_name):
             raise TunnelError(f"{runtime.url} is a Jupyter Server without a kernel for Python")
     except KernelError as error:

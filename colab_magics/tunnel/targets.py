@@ -50,7 +50,7 @@ class Ssh:
 
 @dataclass(frozen=True, slots=True)
 class Official:
-    """A runtime that google-colab-cli has allocated, by the name of its session."""
+    """A runtime that google-colab-cli has allocated, by the name of its session; empty for the only one."""
 
     session: str
 
@@ -90,7 +90,7 @@ def parse_target(text: str) -> Target:
         return Local()
     if scheme == "daemon" and (not colon or _SESSION.fullmatch(rest)):
         return Daemon(rest)
-    if scheme == "colab" and _SESSION.fullmatch(rest):
+    if scheme == "colab" and colon and (not rest or _SESSION.fullmatch(rest)):
         return Official(rest)
     if scheme == "ssh" and rest.startswith("//"):
         return _ssh(text)

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from colab_kernel import orphans, sessions
 from colab_kernel.background import Background
-from colab_kernel.errors import KernelError, KernelGoneError, RemoteError
+from colab_kernel.errors import AccessError, KernelError, KernelGoneError, RemoteError
 from colab_kernel.link_watch import Act, LinkWatch, Reach
 from colab_kernel.messages import Message
 from colab_kernel.path_mapping import PathMapping
@@ -129,7 +129,11 @@ class LinkKeeper:
 
     def _first(self, runtime_name: str | None) -> Carrier:
         runtime = sessions.load().get(runtime_name)
-        server = Server(runtime, read_token=lambda: _read_token(runtime))
+        server = Server(
+            runtime,
+            read_token=lambda: _read_token(runtime),
+            renew_token=lambda: sessions.renew_token(_newest(runtime).token),
+        )
         _delete_orphans(server, runtime)
         self._starting.clear()
         try:
@@ -151,9 +155,15 @@ class LinkKeeper:
         assert self._runtime is not None
         assert self._server is not None
         assert self._kernel_id is not None
-        return Link.open(
-            self._runtime, self._server.access(), kernel_id=self._kernel_id, session_id=self._session_id
-        )
+        runtime, kernel_id, session_id = self._runtime, self._kernel_id, self._session_id
+        access = self._server.access()
+        try:
+            return Link.open(runtime, access, kernel_id=kernel_id, session_id=session_id)
+        except AccessError:
+            newer = self._server.newer_access(access)
+            if newer is None:
+                raise
+            return Link.open(runtime, newer, kernel_id=kernel_id, session_id=session_id)
 
     def _opened(self, got: Carrier | Exception, folder: Path) -> None:
         self._is_opening = False
@@ -287,15 +297,18 @@ class LinkKeeper:
 
 
 def _read_token(runtime: Runtime) -> str:
-    """The runtime's token as its source has it now: the registry may have a newer one than at start.
+    return sessions.read_token(_newest(runtime).token)
+
+
+def _newest(runtime: Runtime) -> Runtime:
+    """The runtime as the registry has it now: it may have a newer token than at start.
 
     An entry that has come to name another address is another runtime's: its token is not for this one.
     """
-    token = runtime.token
     with contextlib.suppress(KernelError):  # forgotten meanwhile: what was known must do
         registered = sessions.load().get(runtime.name)
-        token = registered.token if registered.url == runtime.url else token
-    return sessions.read_token(token)
+        return registered if registered.url == runtime.url else runtime
+    return runtime
 
 
 def _delete(server: Server, kernel_id: str, *, timeout_s: float = CLEAN_UP_S) -> bool:

@@ -21,6 +21,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "x-colab-runtime-proxy-token"})
 
+_TOKEN_LISTS = ("key", "expires", "refresh")
+
 _NAMES = [each.name for each in fields(Runtime) if each.name not in {"name", "url", "token"}]
 DEFAULTS = {name: getattr(Runtime(name="", url=""), name) for name in _NAMES}
 
@@ -28,7 +30,8 @@ DEFAULTS = {name: getattr(Runtime(name="", url=""), name) for name in _NAMES}
 def to_entry(runtime: Runtime) -> dict[str, Any]:
     """A runtime as its JSON; what has its default is left out."""
     source = runtime.token
-    token = {"value": source.value, "env": source.env, "file": source.file, "key": list(source.key) or None}
+    token: dict[str, Any] = {"value": source.value, "env": source.env, "file": source.file}
+    token |= {name: list(getattr(source, name)) or None for name in _TOKEN_LISTS}
     others = {key: getattr(runtime, key) for key in DEFAULTS}
     return {
         "url": runtime.url,
@@ -114,8 +117,11 @@ def _token_source(value: Any) -> TokenSource:
         need(is_text(text) and text, f"token.{way} is no printable text, or empty")
     need(TOKEN.fullmatch(ways.get("value", "-")), "token.value has a space or a letter beyond ASCII in it")
     need("=" not in ways.get("env", ""), "token.env is no name of an environment variable")
-    file, key = ways.get("file", "~"), value.get("key") or []
+    file = ways.get("file", "~")
     need(file.startswith("~") or _is_absolute(file), "token.file is no absolute path")
-    need(isinstance(key, list) and all(map(is_text, key)), "token.key is no list of names")
-    need("file" in ways or not key, "token has a key without a file")
-    return TokenSource(**ways, key=tuple(key))
+    lists: dict[str, list[str]] = {name: value.get(name) or [] for name in _TOKEN_LISTS}
+    for name, texts in lists.items():
+        need(isinstance(texts, list) and all(map(is_text, texts)), f"token.{name} is no list of texts")
+        need("file" in ways or not texts, f"token has {name} without a file")
+    key, expires, refresh = (tuple(lists[name]) for name in _TOKEN_LISTS)
+    return TokenSource(**ways, key=key, expires=expires, refresh=refresh)

@@ -72,11 +72,19 @@ class Server:
 
     Args:
         read_token: reads the token from its source; called for every request.
+        renew_token: has a token that was refused renewed, if its source can do that; blocks.
     """
 
-    def __init__(self, runtime: Runtime, *, read_token: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        read_token: Callable[[], str],
+        renew_token: Callable[[], None] = lambda: None,
+    ) -> None:
         self._runtime = runtime
         self._read_token = read_token
+        self._renew_token = renew_token
         is_here = is_this_machine(urlsplit(runtime.url).hostname or "")
         proxies = urllib.request.ProxyHandler({} if is_here else None)
         self._opener = urllib.request.build_opener(proxies, _NoRedirect, _Http, _Https)
@@ -84,6 +92,13 @@ class Server:
     def access(self) -> Access:
         """What lets a request in, with the token as its source has it now."""
         return self._runtime.access(self._read_token())
+
+    def newer_access(self, refused: Access) -> Access | None:
+        """Another access than one that was refused, renewed if need be; None if there is none."""
+        if (newer := self.access()) == refused:
+            self._renew_token()
+            newer = self.access()
+        return newer if newer != refused else None
 
     def probe(self, *, timeout_s: float = ANSWER_S) -> ServerInfo:
         """See what is at the runtime's address, and that the token lets in."""
@@ -197,7 +212,7 @@ class Server:
         """What a request that succeeds is answered with; None if with nothing."""
         access = self.access()
         answer = self._ask(method, path, access=access, timeout_s=timeout_s, body=body)
-        if answer.status in (401, 403) and (newer := self.access()) != access:
+        if answer.status in (401, 403) and (newer := self.newer_access(access)) is not None:
             access = newer
             answer = self._ask(method, path, access=access, timeout_s=timeout_s, body=body)
         if answer.status == 204:

@@ -43,12 +43,16 @@ class TokenSource:
         env: the environment variable that holds it.
         file: a file's path; its text without white space around it, or, with `key`, one text in its JSON.
         key: the way into that JSON, from the top: names of objects.
+        expires: the way to when the token ends, a time in ISO 8601, in the same JSON.
+        refresh: a command that has that file written anew; run when the token is near its end, or refused.
     """
 
     value: str | None = field(default=None, repr=False)
     env: str | None = None
     file: str | None = None
     key: tuple[str, ...] = ()
+    expires: tuple[str, ...] = ()
+    refresh: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,14 @@ from typing import Any
 
 from jupyter_core.paths import jupyter_runtime_dir
 
-from colab_kernel import private_files
+from colab_kernel import private_files, token_files
 from colab_kernel.errors import RegistryError
 from colab_kernel.registry_format import TOKEN, is_text, need, parse_entry, to_entry
 from colab_kernel.runtime import Runtime, TokenSource
 
 COMMAND = "python -m colab_kernel"
 _VERSION = 1
-_MOST_BYTES = 1024 * 1024  # more is no registry, and no token either
+_MOST_BYTES = 1024 * 1024  # more is no registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +124,13 @@ def set_current(name: str) -> None:
 
 
 def read_token(source: TokenSource) -> str:
-    """Read a token now; empty if the runtime asks for none.
+    """Read a token now; empty if the runtime asks for none. One near its end is renewed first, which blocks.
 
     RegistryError: it is not where it should be, or what is there is no token. Nothing of it is shown.
     """
     found, where = source.value, "in the registry"
+    if token_files.is_due(source, now=time.time()):
+        _renew(source, needed=lambda: token_files.is_due(source, now=time.time()))
     try:
         if source.env is not None:
             where = f"in the environment variable {source.env}"
@@ -135,7 +138,7 @@ def read_token(source: TokenSource) -> str:
             need(found is not None, "the variable is not set in this process, nor where it was started from")
         elif source.file is not None:
             where = f"in {source.file}"
-            found = _text_in_file(Path(source.file).expanduser(), key=source.key)
+            found = token_files.text_in(Path(source.file).expanduser(), key=source.key)
         token = "" if found is None else found.strip()
         need(token or source == TokenSource(), "it is empty")
         need(not token or TOKEN.fullmatch(token), "a space, a line's end or a letter beyond ASCII is in it")
@@ -145,19 +148,13 @@ def read_token(source: TokenSource) -> str:
     return token
 
 
-def _text_in_file(path: Path, *, key: tuple[str, ...]) -> str:
-    """A file's whole text, or one text in its JSON. OSError, RecursionError, ValueError: there is none."""
-    with path.open("rb") as file:
-        data = file.read(_MOST_BYTES + 1)
-    need(len(data) <= _MOST_BYTES, f"it is longer than {_MOST_BYTES:,} bytes")
-    if not key:
-        return data.decode()
-    found: Any = json.loads(data)
-    for at, step in enumerate(key, start=1):
-        need(isinstance(found, dict) and step in found, f"its JSON has no {'.'.join(key[:at])}")
-        found = found[step]
-    need(isinstance(found, str), f"its JSON has something else than a text at {'.'.join(key)}")
-    return str(found)
+def renew_token(source: TokenSource) -> None:
+    """After a token was refused: have its source write another one, if it can. Blocks until it has."""
+    _renew(source, needed=lambda: True)
+
+
+def _renew(source: TokenSource, *, needed: Callable[[], bool]) -> None:
+    token_files.renew(source, folder=registry_path().parent, needed=needed)
 
 
 def _parse(document: Any, *, path: Path) -> Registry:
