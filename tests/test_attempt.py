@@ -762,3 +762,21 @@ def test_peak_gpu_memory_is_what_torchs_allocator_says(tmp_path: Path) -> None:
     outcome = make_job(tmp_path, cell="import torch\nx = torch.ones(100_000_000, device='cuda')").run()
     assert 400_000_000 <= (outcome.record.peak_gpu_bytes or 0) < 500_000_000
     assert outcome.record.gpu
+
+
+@pytest.mark.gpu
+def test_a_gpu_that_is_full_is_told_by_the_persons_line_and_the_allocators_table(tmp_path: Path) -> None:
+    cell = (
+        "import torch\n"
+        "kept = torch.ones(1 << 28, device='cuda')\n"
+        "def layer(x):\n"
+        "    return torch.empty(1 << 45, device=x.device)\n"
+        "layer(kept)\n"
+    )
+    outcome = make_job(tmp_path, cell=cell).run()
+    failure = outcome.record.failure
+    assert failure is not None
+    assert failure.out_of_memory
+    assert (failure.file, failure.line, failure.function) == ("<cell>", 4, "layer")
+    assert "Allocated memory" in (failure.allocator_summary or "")
+    assert (outcome.record.peak_gpu_bytes or 0) >= 1 << 30

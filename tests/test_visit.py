@@ -199,3 +199,32 @@ def test_a_visitor_that_is_killed_lets_the_job_go_on_after_a_while(
         mark.touch()
     assert job.outcome is not None
     assert job.outcome.verb is Verb.SUCCEED
+
+
+@pytest.mark.gpu
+def test_a_job_whose_gpu_was_full_is_held_with_its_memory_alive(tmp_path: Path) -> None:
+    cell = (
+        "import torch\n"
+        "kept = torch.ones(1 << 28, device='cuda')\n"
+        "def layer(x):\n"
+        "    scaled = x * 2\n"
+        "    return torch.empty(1 << 45, device=x.device)\n"
+        "layer(kept)\n"
+    )
+    job = make_job(tmp_path, cell=cell, hold_s=600.0)
+    with job.running():
+        wait_for(job, Phase.HELD)
+        assert "OutOfMemoryError" in job.attempt.live().held
+        with visitor(tmp_path) as frontend:
+            [result] = frontend.run("torch.cuda.memory_allocated()").of_type("execute_result")
+            assert int(result["data"]["text/plain"]) >= 2 << 30
+            [shape] = frontend.run("tuple(scaled.shape)").of_type("execute_result")
+            assert shape["data"]["text/plain"] == "(268435456,)"
+            debugger = Debugger(frontend)
+            [thread] = debugger.body("debugInfo")["stoppedThreads"]
+            [frame, *_] = debugger.frames(thread)
+            assert frame["line"] == 5
+            debugger.body("continue", threadId=thread)
+    assert job.outcome is not None
+    assert job.outcome.record.failure is not None
+    assert job.outcome.record.failure.out_of_memory
