@@ -34,6 +34,7 @@ from colab_magics.daemon.verdict import (
     judge_command,
     judge_early,
     judge_install,
+    one_line,
     refuse,
     refuse_missing,
 )
@@ -368,7 +369,7 @@ class Attempt:
 
     def _enter(self, phase: Phase, held: str, left_s: float) -> None:
         until = self._now() + left_s if phase is Phase.HELD else None
-        self._held = self._masker.mask_text(held), until
+        self._held = one_line(self._masker.mask_text(held)), until
         self._phase = phase
 
     def _look(self, tail: str, progress: Progress | None) -> Live:

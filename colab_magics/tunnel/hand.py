@@ -8,6 +8,7 @@ Source: https://jupyter-client.readthedocs.io/en/stable/messaging.html#custom-me
 
 from __future__ import annotations
 
+import getpass
 import itertools
 import queue
 import select
@@ -64,7 +65,7 @@ class Hand:
         self._kernel_id = kernel_id
         self._link = link
         self._on_event = on_event
-        self._make = MessageMaker(session=uuid.uuid4().hex)
+        self._make = MessageMaker(session=uuid.uuid4().hex, username=getpass.getuser())
         self._comm_id = uuid.uuid4().hex
         self._numbers = itertools.count(1)
         self._loaded: set[str] = set()

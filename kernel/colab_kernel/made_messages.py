@@ -55,10 +55,12 @@ class MessageMaker:
 
     Args:
         session: the header's `session`, unique to this process.
+        username: who is said to have sent them.
     """
 
-    def __init__(self, session: str) -> None:
+    def __init__(self, session: str, *, username: str = "colab_kernel") -> None:
         self.session = session
+        self._username = username
         self._numbers = count(1)
 
     def request(
@@ -134,7 +136,7 @@ class MessageMaker:
             "msg_id": f"{self.session}_{next(self._numbers)}",
             "msg_type": msg_type,
             "session": self.session,
-            "username": "colab_kernel",
+            "username": self._username,
             "date": datetime.fromtimestamp(now, UTC).isoformat(),
             "version": _PROTOCOL_VERSION,
         }
