@@ -52,12 +52,18 @@ def run_tunnel(desk: Desk, arguments: argparse.Namespace) -> Any:
 
 def _open(desk: Desk, arguments: argparse.Namespace, target: str) -> TunnelCard:
     screen = desk.screen()
+    said = [""]
+
+    def say(sentence: str) -> None:
+        screen.update(Lines((sentence,)))
+        said.append(sentence)
+
     plan = Plan(
         name=arguments.name,
         project=None if arguments.project is None else Path(arguments.project).expanduser().absolute(),
         remote_root=arguments.remote_root,
         yes=arguments.yes,
-        say=lambda sentence: screen.update(Lines((sentence,))),
+        say=say,
         ask=_ask,
         folder=desk.folder,
         python=arguments.python,
@@ -69,6 +75,8 @@ def _open(desk: Desk, arguments: argparse.Namespace, target: str) -> TunnelCard:
     try:
         return _card(open_session(parse_target(target) if target else usual_target(plan), plan))
     finally:
+        if in_notebook() and said[-1].endswith("…"):  # what was going on is over
+            screen.update(Lines(()))
         screen.close()
 
 
