@@ -75,8 +75,8 @@ class Offer:
         options += ["--port", str(port)] if port is not None else []
         host = urlsplit(self.exposure.url).hostname
         options += ["--allow-host", host] if host else []
-        options += ["--token-stdin"] if self._token is not None else []
-        facts = parse_facts(self._run("open", *options, said=f"{self._token}\n"), where="its machine")
+        options += ["--token-stdin"] if self._token else []
+        facts = parse_facts(self._run("open", *options, said=f"{self._token or ''}\n"), where="its machine")
         with contextlib.suppress(psutil.Error):
             self._server = psutil.Process(facts.pid)
         try:
