@@ -92,7 +92,7 @@ $(STAMPS)/venv:
 	    "or name it with 'make PYTHON=…'." >&2; \
 	fi; exit 1
 
-# What some tests need beside Python: the Git server over HTTP, sshd, and a browser. Without the means to install it
+# What some tests need beside Python: the Git server over HTTP, sshd, a browser, and npm's localtunnel. Without the means to install it
 # those tests are skipped, with the reason; RUNLEVEL=1 keeps Debian from starting a server for the whole machine.
 peers:
 	@missing() { ! PATH="$$PATH:/usr/sbin" command -v "$$1" >/dev/null; }; \
@@ -100,8 +100,9 @@ peers:
 	{ missing nginx || missing fcgiwrap; } && wanted="$$wanted nginx-light fcgiwrap"; \
 	missing sshd && wanted="$$wanted openssh-server"; \
 	missing chromium && wanted="$$wanted chromium"; \
+	{ missing node || missing npm; } && wanted="$$wanted nodejs npm"; \
 	[ -n "$$wanted" ] || exit 0; \
-	skipped="tests marked git_http, sshd or browser need$$wanted"; \
+	skipped="tests marked git_http, sshd or browser, or with localtunnel, need$$wanted"; \
 	command -v apt-get >/dev/null || { echo "no apt-get here: $$skipped"; exit 0; }; \
 	sudo=; [ "$$(id -u)" = 0 ] || sudo='sudo -n'; \
 	$$sudo true 2>/dev/null || { echo "not root: $$skipped"; exit 0; }; \

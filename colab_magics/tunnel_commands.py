@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import getpass
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from colab_magics import project_commands, tunnel_files
 from colab_magics.commands import Desk
 from colab_magics.display.handles import JobCard
 from colab_magics.display.hints import typed
-from colab_magics.display.live import Renderable
+from colab_magics.display.live import Renderable, in_notebook
 from colab_magics.display.tunnels import TunnelCard, TunnelRow, TunnelTable
 from colab_magics.display.watching import Lines
 from colab_magics.errors import UsageError
@@ -50,12 +52,19 @@ def run_tunnel(desk: Desk, arguments: argparse.Namespace) -> Any:
 
 def _open(desk: Desk, arguments: argparse.Namespace, target: str) -> TunnelCard:
     screen = desk.screen()
+    said = [""]
+
+    def say(sentence: str) -> None:
+        screen.update(Lines((sentence,)))
+        said.append(sentence)
+
     plan = Plan(
         name=arguments.name,
         project=None if arguments.project is None else Path(arguments.project).expanduser().absolute(),
         remote_root=arguments.remote_root,
         yes=arguments.yes,
-        say=lambda sentence: screen.update(Lines((sentence,))),
+        say=say,
+        ask=_ask,
         folder=desk.folder,
         python=arguments.python,
         ssh_config=desk.settings.ssh_config,
@@ -66,7 +75,19 @@ def _open(desk: Desk, arguments: argparse.Namespace, target: str) -> TunnelCard:
     try:
         return _card(open_session(parse_target(target) if target else usual_target(plan), plan))
     finally:
+        if in_notebook() and said[-1].endswith("…"):  # what was going on is over
+            screen.update(Lines(()))
         screen.close()
+
+
+def _ask(question: str) -> str:
+    """Ask for a secret: in a terminal, or by a field of the notebook, which does not keep what is typed."""
+    if not in_notebook() and not sys.stdin.isatty():
+        return ""
+    try:
+        return getpass.getpass(question)
+    except (EOFError, NotImplementedError):  # the frontend cannot ask
+        return ""
 
 
 def _card(session: Session) -> TunnelCard:

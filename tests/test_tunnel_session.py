@@ -19,7 +19,10 @@ from proxy_process import proxy_process
 from colab_kernel import sessions
 from colab_magics.errors import TunnelError
 from colab_magics.tunnel import book
+from colab_magics.tunnel.plan import Plan
 from colab_magics.tunnel.private_server import home
+from colab_magics.tunnel.session import open_session
+from colab_magics.tunnel.targets import parse_target
 
 
 @pytest.fixture
@@ -135,6 +138,26 @@ def test_what_cannot_be_done_is_one_sentence(own_home: Path, words: list[str], s
     assert "s3cret" not in line
     assert kernelspecs(own_home) == []
     assert sessions.load().runtimes == ()
+
+
+def test_a_token_that_is_missing_is_asked_for(own_home: Path, server: JupyterServer) -> None:
+    asked: list[str] = []
+
+    def ask(question: str) -> str:
+        asked.append(question)
+        return TOKEN
+
+    open_session(parse_target(server.url), Plan(name="gpu", ask=ask))
+    assert asked == [f"The token of {server.url}: "]
+    assert sessions.read_token(sessions.load().get("gpu").token) == TOKEN
+    open_session(parse_target(server.url), Plan(name="gpu", ask=ask))
+    assert len(asked) == 1
+
+
+def test_a_token_that_nobody_can_be_asked_for_is_a_sentence(own_home: Path, server: JupyterServer) -> None:
+    said = colab("tunnel", server.url)
+    assert said.returncode == 1
+    assert "lets nobody in without a token" in said.stderr
 
 
 def test_a_wrong_token_leaves_nothing(own_home: Path, server: JupyterServer) -> None:

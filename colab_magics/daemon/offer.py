@@ -31,6 +31,7 @@ class Offer:
         python: Path,
         environment: Mapping[str, str],
         idle_stop_min: float | None = None,
+        token: str | None = None,
     ) -> None:
         """Nothing is started before `open`.
 
@@ -40,12 +41,14 @@ class Offer:
             python: an interpreter that has jupyter_server and ipykernel.
             environment: that of the server and its kernels; without the daemon's own secrets.
             idle_stop_min: minutes without use after which the server ends.
+            token: what lets in, of the owner's choosing; None: the server makes one.
         """
         self.exposure = exposure
         self._name = f"daemon-{worker}"
         self._program = (str(python), str(PROGRAM))
         self._environment = dict(environment)
         self._idle_stop_min = IDLE_STOP_MIN if idle_stop_min is None else min(idle_stop_min, IDLE_STOP_MIN)
+        self._token = token
         self._server: psutil.Process | None = None
         self._link = RelayLink(exposure, environment=environment) if exposure.kind == "ssh" else None
         self._is_fresh = True
@@ -72,7 +75,8 @@ class Offer:
         options += ["--port", str(port)] if port is not None else []
         host = urlsplit(self.exposure.url).hostname
         options += ["--allow-host", host] if host else []
-        facts = parse_facts(self._run("open", *options), where="its machine")
+        options += ["--token-stdin"] if self._token else []
+        facts = parse_facts(self._run("open", *options, said=f"{self._token or ''}\n"), where="its machine")
         with contextlib.suppress(psutil.Error):
             self._server = psutil.Process(facts.pid)
         try:
@@ -104,13 +108,13 @@ class Offer:
             return {"relay": exposure.relay, "relay_port": exposure.relay_port, "port": at}
         return {"port": port}
 
-    def _run(self, verb: str, *options: str) -> str:
+    def _run(self, verb: str, *options: str, said: str = "") -> str:
         command: Sequence[str] = (*self._program, verb, "--name", self._name, *options)
         try:
             done = subprocess.run(
                 command,
                 env=self._environment,
-                stdin=subprocess.DEVNULL,
+                input=said,
                 stdout=subprocess.PIPE,
                 text=True,
                 timeout=OPEN_S,

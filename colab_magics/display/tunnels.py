@@ -47,7 +47,7 @@ class TunnelCard:
     def html(self) -> str:
         """One self-contained element for a notebook."""
         rows = "".join(
-            f'<tr><td style="text-align:left;padding:1px 14px 1px 0;{markup.FAINT}">'
+            f'<tr style="background:none"><td style="text-align:left;padding:1px 14px 1px 0;{markup.FAINT}">'
             f"{markup.escape(label)}</td>"
             f'<td style="text-align:left;padding:1px 0">{markup.escape(text)}</td></tr>'
             for label, text in [*self._machine(), *self._next()]
@@ -69,10 +69,11 @@ class TunnelCard:
         disk = formats.format_bytes(facts.get("disk_free_bytes"))
         versions = facts.get("versions", {})
         shown = ", ".join(f"{name} {text}" for name, text in versions.items() if name in _SHOWN)
+        system = " ".join(str(facts.get("system")).split("-")[:2])  # Linux-6.1.0-x86_64-with-glibc2.36
         rows = [
             ("GPU", gpus),
             ("Memory", f"{memory}, {facts.get('cpus')} CPUs, {disk} of disk free"),
-            ("Python", f"{facts.get('python')} on {facts.get('system')}" + (f"; {shown}" if shown else "")),
+            ("Python", f"{facts.get('python')} on {system}" + (f"; {shown}" if shown else "")),
         ]
         left_s = facts.get("left_s")
         return rows + ([("Time left", formats.format_duration(left_s))] if left_s is not None else [])
@@ -107,7 +108,7 @@ class TunnelTable:
     def __str__(self) -> str:
         if not self.rows:
             return f"No session is open. {self.hint}".strip()
-        cells = [_TITLES, *((row.name, row.target, row.state, row.url, row.project) for row in self.rows)]
+        cells = self._cells()
         widths = [max(formats.cell_width(text) for text in column) for column in zip(*cells, strict=True)]
         padded = (
             [formats.pad(text, width=width) for text, width in zip(row, widths, strict=True)] for row in cells
@@ -120,21 +121,24 @@ class TunnelTable:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         if not self.rows:
             return {"text/plain": str(self), "text/html": markup.wrap(markup.escape(str(self)))}
-        cell = '<t{0} style="text-align:left;padding:2px 14px 2px 0">{1}</t{0}>'
-        head = "".join(cell.format("h", title) for title in _TITLES)
-        body = "".join(
-            "<tr>"
-            + "".join(
-                cell.format("d", markup.escape(text))
-                for text in (row.name, row.target, row.state, row.url, row.project)
-            )
-            + "</tr>"
-            for row in self.rows
-        )
+        titles, *rows = self._cells()
+        head = "".join(_CELL.format("h", title) for title in titles)
+        lines = ("".join(_CELL.format("d", markup.escape(text)) for text in row) for row in rows)
+        body = "".join(f'<tr style="background:none">{line}</tr>' for line in lines)
         table = f'<table style="border:0"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
         return {"text/plain": str(self), "text/html": markup.wrap(table)}
 
+    def _cells(self) -> list[tuple[str, ...]]:
+        """The titles and the rows, without a column that has nothing in it."""
+        rows = [(row.name, row.target, row.state, row.url, row.project) for row in self.rows]
+        filled = [any(column) for column in zip(*rows, strict=True)]
+        return [
+            tuple(text for text, is_filled in zip(row, filled, strict=True) if is_filled)
+            for row in (_TITLES, *rows)
+        ]
 
+
+_CELL = '<t{0} style="text-align:left;padding:2px 14px 2px 0">{1}</t{0}>'
 _TITLES = ("SESSION", "TARGET", "STATE", "AT", "PROJECT")
 _SHOWN = ("torch", "numpy", "jax", "tensorflow", "ipykernel")
 

@@ -12,6 +12,9 @@ from colab_kernel.runtime import Runtime
 Say = Callable[[str], None]
 """Tells the person what is going on, one sentence at a time."""
 
+Ask = Callable[[str], str]
+"""Asks the person for a secret, which is shown nowhere; empty where nobody can be asked."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -23,6 +26,7 @@ class Plan:
         remote_root: where it is to be there, absolute; None for a folder of the session's own.
         yes: whether questions count as answered with yes.
         say: where progress is told.
+        ask: how a secret is asked for.
         folder: where the person is.
         python: the interpreter of the machine that its server shall run in; None for the best that is there.
         ssh_config: the file that ssh reads in place of its own configuration; empty for those.
@@ -35,6 +39,7 @@ class Plan:
     remote_root: str | None = None
     yes: bool = False
     say: Say = field(default=lambda sentence: None)
+    ask: Ask = field(default=lambda question: "")
     folder: Path = field(default_factory=Path.cwd)
     python: str | None = None
     ssh_config: str = ""

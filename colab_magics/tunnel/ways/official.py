@@ -17,7 +17,7 @@ from colab_magics.errors import ColabError, TunnelError
 from colab_magics.tunnel.official_state import INSTALL, Tool, find_tool
 from colab_magics.tunnel.plan import Plan, Reached
 from colab_magics.tunnel.targets import Official
-from colab_magics.tunnel.terms import FAQ, TERMS
+from colab_magics.tunnel.terms import TERMS
 
 COMMAND_VARIABLE = "COLAB_MAGICS_COLAB_CLI"
 
@@ -40,7 +40,7 @@ def open(target: Official, plan: Plan, *, name: str) -> tuple[Runtime, dict[str,
     stop = f"The runtime stays, and costs, until {tool.typed('stop', '--session', session.name)}."
     return tool.runtime(session, name=name), {
         "official": session.name,
-        "notes": [f"Google's terms: {FAQ}", stop],
+        "notes": [TERMS, stop],
     }
 
 
