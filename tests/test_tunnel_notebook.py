@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -59,7 +60,7 @@ class Colab:
 
     def _execute(self) -> None:
         try:
-            self._client.execute()
+            asyncio.run(self._client.async_execute())
         except BaseException as error:
             self.failed = error
 
