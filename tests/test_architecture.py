@@ -167,8 +167,16 @@ def read_code(*roots: Path) -> Code:
         for path in sorted(root.glob("colab_*/**/*.py")):
             name = path.relative_to(root).with_suffix("").as_posix()
             text = path.read_text(encoding="utf-8")
-            found[name] = Module(name=name, text=text, tree=ast.parse(text, filename=str(path)))
+            found[name] = Module(name=name, text=text, tree=_parse(text, path=path))
     return found
+
+
+def _parse(text: str, *, path: Path) -> ast.Module:
+    try:
+        return ast.parse(text, filename=str(path))
+    except SystemError:
+        # CPython 3.11 now and then counts wrongly, for one call; https://github.com/python/cpython/issues/106905
+        return ast.parse(text, filename=str(path))
 
 
 def place_of(name: str) -> tuple[Layer, str | None] | None:
