@@ -209,6 +209,47 @@ def test_a_kernel_whose_messages_nobody_signs_is_not_started(python: Path, tmp_p
         assert psutil.Process(server.pid).children() == []
 
 
+HOSTILE_KERNEL = """
+c.IPKernelApp.kernel_class = "no.such.Kernel"
+c.IPKernelApp.capture_fd_output = False
+c.IPKernelApp.ip = "0.0.0.0"
+c.InteractiveShellApp.extensions = ["no_such_extension"]
+c.InteractiveShellApp.extra_extensions = ["no_such_extension"]
+c.InteractiveShellApp.reraise_ipython_extension_failures = True
+c.InteractiveShellApp.exec_lines = ["came_in_by = 'a configuration'"]
+c.InteractiveShell.ast_node_interactivity = "none"
+c.Session.key = b""
+"""
+
+
+def test_what_its_user_has_configured_changes_nothing(python: Path, tmp_path: Path) -> None:
+    for name in ("jupyter_config", "jupyter_server_config", "jupyter_notebook_config"):
+        harness.write(tmp_path / f"jupyter/{name}.py", HOSTILE)
+    profile = tmp_path / "ipython/profile_default"
+    for name in ("ipython_config", "ipython_kernel_config"):
+        harness.write(profile / f"{name}.py", HOSTILE_KERNEL)
+    harness.write(profile / "startup/00-first.py", "came_in_by = 'a startup file'\n")
+    env = {
+        "JUPYTER_CONFIG_DIR": str(tmp_path / "jupyter"),
+        "JUPYTER_CONFIG_PATH": str(tmp_path / "jupyter"),
+        "IPYTHONDIR": str(tmp_path / "ipython"),
+        "JUPYTER_TOKEN": "",
+        "JUPYTER_GATEWAY_URL": "http://127.0.0.1:1",
+        "JUPYTER_PREFER_ENV_PATH": "0",
+    }
+    with private_server(python, state=tmp_path / "state", env=env) as server:
+        answers = [server.ask("GET", "/api/kernels", token=token)[0] for token in (None, "", server.token)]
+        assert answers == [403, 403, 200]
+        _, _, headers = server.ask("GET", "/api/kernels", Origin="https://evil.example")
+        assert headers.get("Access-Control-Allow-Origin") is None
+        with Hand.open(server.runtime, bare=True) as hand:
+            shown = hand.run(
+                "kernel = get_ipython().kernel\n"
+                "print(type(kernel).__name__, 'came_in_by' in globals(), len(kernel.session.key) > 30)"
+            )
+            assert shown == "IPythonKernel False True\n"
+
+
 # --- what it does otherwise than a plain server ------------------------------------------------------------
 
 

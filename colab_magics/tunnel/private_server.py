@@ -214,7 +214,8 @@ def _start(folder: Path, arguments: argparse.Namespace, *, token: str) -> Facts:
 
 def _environment() -> dict[str, str]:
     """The environment of the server and its kernels."""
-    env = {name: value for name, value in os.environ.items() if name != "JPY_PARENT_PID"}
+    others = ("JPY_PARENT_PID", "JUPYTER_GATEWAY_")  # of a server that we may be started from
+    env = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     env["JUPYTER_NO_CONFIG"] = "1"
     # Colab sets it for its own kernels, not for shells; without it torch sees no GPU there.
     libraries = "/usr/lib64-nvidia"
@@ -404,7 +405,12 @@ def _write_kernelspec(folder: Path) -> Path:
         "argv": argv,
         "display_name": "Python %d.%d" % sys.version_info[:2],
         "language": "python",
-        "env": {"PYDEVD_IPYTHON_COMPATIBLE_DEBUGGING": "1", "COLAB_SERVER_KERNELS": str(folder)},
+        "env": {
+            "PYDEVD_IPYTHON_COMPATIBLE_DEBUGGING": "1",
+            "COLAB_SERVER_KERNELS": str(folder),
+            # Nobody's own profile, which could name other classes.
+            "IPYTHONDIR": str(folder.with_name("ipython")),
+        },
         "metadata": {"debugger": True},
     }
     (spec / "kernel.json").write_text(json.dumps(kernel))
