@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import harness
+import pexpect
 import pytest
+from jupyter_client.manager import start_new_kernel
 from jupyter_servers import TOKEN, JupyterServer, jupyter_server
 from kernel_client import Frontend
 from proxy_process import proxy_process
 
 from colab_kernel import sessions
+from colab_kernel.runtime import Runtime, TokenSource
 from colab_magics.errors import TunnelError
 from colab_magics.tunnel import book
 from colab_magics.tunnel.plan import Plan
@@ -158,6 +161,54 @@ def test_a_token_that_nobody_can_be_asked_for_is_a_sentence(own_home: Path, serv
     said = colab("tunnel", server.url)
     assert said.returncode == 1
     assert "lets nobody in without a token" in said.stderr
+
+
+def test_in_a_terminal_it_is_asked_for_unseen(own_home: Path, server: JupyterServer) -> None:
+    command = ["-m", "colab_magics.cli", "tunnel", server.url, "--name", "gpu"]
+    with pexpect.spawn(sys.executable, command, timeout=120, encoding="utf-8") as terminal:
+        terminal.expect_exact(f"The token of {server.url}: ")
+        terminal.sendline(TOKEN)
+        terminal.expect(pexpect.EOF)
+        shown = terminal.before or ""
+    assert "gpu: open" in shown
+    assert TOKEN not in shown
+    again = colab("tunnel", server.url)  # it is known from now on
+    assert again.returncode == 0, again.stderr
+
+
+def test_in_a_notebook_the_frontend_asks(own_home: Path, server: JupyterServer) -> None:
+    manager, client = start_new_kernel(kernel_name="python3")
+    client.stop_channels()
+    try:
+        connection = json.loads(Path(manager.connection_file).read_text())
+        with Frontend(connection, patience_s=120) as frontend:
+            request = frontend.execute(f"%load_ext colab_magics\n%colab_tunnel {server.url} --name gpu")
+            question = frontend.question()
+            asked = {"prompt": f"The token of {server.url}: ", "password": True}
+            assert question["content"] == asked
+            frontend.send("stdin", "input_reply", {"value": TOKEN}, parent=question)
+            done = frontend.done(request)
+        assert done.reply["status"] == "ok", done.reply
+        assert "gpu" in json.dumps(done.outputs, default=str)
+        assert TOKEN not in repr(done)
+    finally:
+        manager.shutdown_kernel(now=True)
+        manager.cleanup_resources()
+
+
+def test_the_environment_has_a_token_where_nobody_can_be_asked(
+    own_home: Path, server: JupyterServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLAB_RUNTIME_TOKEN", TOKEN)
+    assert colab("tunnel", server.url, "--name", "gpu").returncode == 0
+    assert sessions.load().get("gpu").token.value == TOKEN
+
+
+def test_a_token_that_has_changed_is_asked_for_again(own_home: Path, server: JupyterServer) -> None:
+    old = Runtime(name="gpu", url=server.url, token=TokenSource(value="of-yesterday"))
+    sessions.save_runtime(old)
+    assert open_session(parse_target(server.url), Plan(ask=lambda question: TOKEN)).name == "gpu"
+    assert sessions.load().get("gpu").token.value == TOKEN
 
 
 def test_a_wrong_token_leaves_nothing(own_home: Path, server: JupyterServer) -> None:

@@ -21,6 +21,8 @@ from colab_magics.tunnel.targets import Daemon, Local, Official, Ssh, Url, parse
         ("ssh://gpu-box", Ssh("gpu-box")),
         ("ssh://ada@gpu.example.org:2222", Ssh("gpu.example.org", "ada", 2222)),
         ("ssh://ada@[2001:db8::1]", Ssh("2001:db8::1", "ada")),
+        ("ssh://ada@relay.example.org:2222/20022", Ssh("relay.example.org", "ada", 2222, 20022)),
+        ("ssh://relay/20022", Ssh("relay", to=20022)),
         (
             "https://host.example/user/ada/lab?token=s3cret",
             Url("https://host.example/user/ada", "s3cret", AuthScheme.JUPYTER),
@@ -40,6 +42,7 @@ def test_a_target_is_read(text: str, target: object) -> None:
     "text",
     [
         *("", "-oProxyCommand=evil", "ssh://-oProxyCommand=evil", "ssh://-x@host", "ssh://ada:pw@host"),
+        *("ssh://host/0", "ssh://host/65536", "ssh://host/20022/path"),
         *("ssh://host/path", "ssh://host:0", "ssh://host:99999", "ssh://", "ftp://host", "daemon:"),
         *("https://", "https:///x", "two words", "colab:../x", "daemon:-x"),
     ],

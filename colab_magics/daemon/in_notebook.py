@@ -68,7 +68,7 @@ def run_in_notebook(
     finally:
         board.close()
         if release_runtime and not once and not board.was_stopped:
-            _release_runtime()
+            give_machine_back()
     if board.was_stopped:
         print(f"Stopped. {ended} attempts ended here; what was running went back to the queue.")  # noqa: T201
     else:
@@ -97,7 +97,7 @@ class Board:
         self._display.close()
 
 
-def _release_runtime() -> None:
+def give_machine_back() -> None:
     """Give the machine back, where it is Colab's.
 
     Not tried on a live runtime.

@@ -21,7 +21,11 @@ IDLE_STOP_MIN = 60.0
 
 
 class Offer:
-    """Opens at most one server, which ends with this process, or when nobody has used it for a while."""
+    """Opens at most one server, which ends with this process, or when nobody has used it for a while.
+
+    Attributes:
+        port: the server's on this machine, once it was opened.
+    """
 
     def __init__(
         self,
@@ -30,8 +34,10 @@ class Offer:
         worker: str,
         python: Path,
         environment: Mapping[str, str],
-        idle_stop_min: float | None = None,
+        idle_stop_min: float = IDLE_STOP_MIN,
         token: str | None = None,
+        root: Path | None = None,
+        relay_options: Sequence[str] = (),
     ) -> None:
         """Nothing is started before `open`.
 
@@ -41,16 +47,20 @@ class Offer:
             python: an interpreter that has jupyter_server and ipykernel.
             environment: that of the server and its kernels; without the daemon's own secrets.
             idle_stop_min: minutes without use after which the server ends.
-            token: what lets in, of the owner's choosing; None: the server makes one.
+            token: what lets in; None for one that the server makes.
+            root: the server's folder; None for the home folder.
+            relay_options: what ssh is told beyond our own, `Name=value` each.
         """
         self.exposure = exposure
+        self.port: int | None = None
         self._name = f"daemon-{worker}"
         self._program = (str(python), str(PROGRAM))
         self._environment = dict(environment)
-        self._idle_stop_min = IDLE_STOP_MIN if idle_stop_min is None else min(idle_stop_min, IDLE_STOP_MIN)
-        self._token = token
+        self._idle_stop_min, self._token, self._root = idle_stop_min, token, root
         self._server: psutil.Process | None = None
-        self._link = RelayLink(exposure, environment=environment) if exposure.kind == "ssh" else None
+        self._link: RelayLink | None = None
+        if exposure.kind == "ssh":
+            self._link = RelayLink(exposure, environment=environment, options=relay_options)
         self._is_fresh = True
 
     @property
@@ -75,8 +85,10 @@ class Offer:
         options += ["--port", str(port)] if port is not None else []
         host = urlsplit(self.exposure.url).hostname
         options += ["--allow-host", host] if host else []
-        options += ["--token-stdin"] if self._token else []
-        facts = parse_facts(self._run("open", *options, said=f"{self._token or ''}\n"), where="its machine")
+        options += ["--root", str(self._root)] if self._root else []
+        options += ["--token-stdin"] if self._token is not None else []
+        facts = parse_facts(self._run("open", *options), where="its machine")
+        self.port = facts.port
         with contextlib.suppress(psutil.Error):
             self._server = psutil.Process(facts.pid)
         try:
@@ -108,13 +120,13 @@ class Offer:
             return {"relay": exposure.relay, "relay_port": exposure.relay_port, "port": at}
         return {"port": port}
 
-    def _run(self, verb: str, *options: str, said: str = "") -> str:
+    def _run(self, verb: str, *options: str) -> str:
         command: Sequence[str] = (*self._program, verb, "--name", self._name, *options)
         try:
             done = subprocess.run(
                 command,
                 env=self._environment,
-                input=said,
+                input=f"{self._token or ''}\n",
                 stdout=subprocess.PIPE,
                 text=True,
                 timeout=OPEN_S,

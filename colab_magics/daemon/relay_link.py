@@ -14,7 +14,7 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO
 
 from colab_magics.daemon.exposure import Exposure
@@ -37,9 +37,16 @@ _OPTIONS = (
 class RelayLink:
     """One forward. After a drop it is made again, at the same port of the relay."""
 
-    def __init__(self, exposure: Exposure, *, environment: Mapping[str, str]) -> None:
-        """Nothing is started before `open`."""
+    def __init__(
+        self, exposure: Exposure, *, environment: Mapping[str, str], options: Sequence[str] = ()
+    ) -> None:
+        """Nothing is started before `open`.
+
+        Args:
+            options: more of ssh's, `Name=value` each; ours go first.
+        """
         self._exposure, self._environment = exposure, dict(environment)
+        self._options = [word for option in (*_OPTIONS, *options) for word in ("-o", option)]
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._keeper: threading.Thread | None = None
@@ -99,14 +106,13 @@ class RelayLink:
 
     def _run(self) -> None:
         """One ssh, to its end."""
-        options = [word for option in _OPTIONS for word in ("-o", option)]
         at = ["-p", str(self._exposure.relay_port)] if self._exposure.relay_port else []
         forward = f"127.0.0.1:{self._at}:127.0.0.1:{self._to}"
         with self._lock:
             if self._closing.is_set():
                 return
             process = self._process = subprocess.Popen(
-                ["ssh", "-N", "-T", *options, *at, "-R", forward, "--", self._exposure.relay],
+                ["ssh", "-N", "-T", *self._options, *at, "-R", forward, "--", self._exposure.relay],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

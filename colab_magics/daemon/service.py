@@ -22,7 +22,7 @@ from colab_magics.daemon.hands import Setup
 from colab_magics.daemon.home import Home
 from colab_magics.daemon.loop import Daemon, Status
 from colab_magics.daemon.masking import secrets_in
-from colab_magics.daemon.offer import Offer
+from colab_magics.daemon.offer import IDLE_STOP_MIN, Offer
 from colab_magics.daemon.pace import DaemonSettings
 from colab_magics.errors import StoreError, UsageError
 from colab_magics.jobs.budget import HOSTED_INTERVAL_S
@@ -138,7 +138,7 @@ def _offer(exposure: Exposure | None, worker: str, setup: Setup, order: Order) -
         worker=worker,
         python=setup.python,
         environment=setup.environment,
-        idle_stop_min=order.idle_stop_min,
+        idle_stop_min=min(order.idle_stop_min or IDLE_STOP_MIN, IDLE_STOP_MIN),
     )
 
 

@@ -1,142 +1,229 @@
-"""A session offered from a notebook's cell, such as one on Colab: open while the cell runs."""
+"""A session with this notebook's machine: a private server, the way to it that its owner chose, its state."""
 
 from __future__ import annotations
 
-import importlib
+import json
 import os
-import subprocess
+import shlex
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from colab_magics.daemon.exposure import Exposure, parse_exposure
+from colab_kernel.opening import is_this_machine
+from colab_magics.daemon.exposure import Exposure
+from colab_magics.daemon.in_notebook import give_machine_back
 from colab_magics.daemon.offer import Offer
+from colab_magics.daemon.service import job_environment
+from colab_magics.daemon.telemetry import describe_gpu
+from colab_magics.display.formats import format_bytes, format_duration
+from colab_magics.display.live import LiveDisplay
+from colab_magics.display.watching import Lines
 from colab_magics.errors import UsageError
+from colab_magics.tunnel.targets import Ssh, Url, parse_target
 from colab_magics.tunnel.terms import TERMS
 
-TOKEN_VARIABLE = "COLAB_TUNNEL_TOKEN"  # noqa: S105
-LOOK_S = 1.0
+TOKEN_NAME = "COLAB_TUNNEL_TOKEN"  # noqa: S105
+KEY_NAME = "COLAB_RELAY_KEY"
+OWN = frozenset({TOKEN_NAME, KEY_NAME})
+"""What the owner's kernels do not find in their environment."""
+
+KEY_KINDS = ("ssh-", "ecdsa-", "sk-")
+LOOK_S = 2.0
+ANSWER_S = 10.0
 
 
-def offer_in_notebook(
-    *,
-    expose: str,
-    token: str | None,
-    port: int | None = None,
-    idle_stop_min: float = 30.0,
-    release_runtime: bool = False,
-    say: Callable[[str], None] = print,
-) -> None:
-    """Offer a session with this machine until nobody has used it for a while, or the cell is stopped.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """How the owner of this machine wants it to be reached; `relay` or `address` is set, and not both.
+
+    Attributes:
+        token: what lets in, of the owner's own choosing.
+        relay: a host of theirs, USER@HOST:PORT, that this machine logs in to with `ssh -R`.
+        relay_host_key: the relay's public host key; empty: it is in known_hosts.
+        relay_key: a private key that the relay lets in; empty: ssh finds one by itself.
+        address: where a tunnel of theirs begins, https://…, that ends at `port` of this machine.
+    """
+
+    token: str | None = field(repr=False)
+    relay: str = ""
+    relay_host_key: str = ""
+    relay_key: str | None = field(default=None, repr=False)
+    address: str = ""
+    port: int = 0
+
+
+def offer_in_notebook(wish: Wish, *, idle_stop_min: float = 30, release: bool = False) -> None:
+    """Let the owner in until nobody came for long enough, or the cell is stopped.
 
     Args:
-        expose: how it is reached: `url:https://…`, a tunnel that you run; `ssh:USER@RELAY`, a relay that you
-            have; `loopback`, from this machine only.
-        token: what lets in; you type it on the other side. It is shown nowhere.
-        port: the port of this machine that your tunnel leads to; needed for `url:`.
-        idle_stop_min: minutes without use after which it ends.
-        release_runtime: give Colab's machine back after an end that nobody asked for, since an idle one goes
-            on costing.
+        idle_stop_min: minutes after the last use.
+        release: give Colab's machine back after an end that nobody asked for: an idle one goes on costing.
 
     Raises:
-        UsageError: what was given has not its form.
-        TunnelError: the server could not be started, or the relay not be used.
+        UsageError: something is missing, or is none; the sentence says what to do.
+        TunnelError: the server did not start, or the relay cannot be used.
     """
-    say(TERMS)
-    say(_gpus())
-    if not token:
+    print(f"{TERMS}\n")  # noqa: T201
+    exposure = _exposure_of(wish)
+    if not wish.token:
         raise UsageError(
-            f"no token was given: put a long random text into Colab's secrets as {TOKEN_VARIABLE}, allow "
-            "this notebook to read it, and run all cells again"
+            f"there is no token: put a random one under {TOKEN_NAME} into Colab's secrets (the key icon on "
+            "the left) and let this notebook read it; on your own machine `python -c 'import secrets; "
+            "print(secrets.token_urlsafe())'` makes one"
         )
-    exposure = parse_exposure(expose, port=port or None)
-    offer = Offer(
-        exposure,
-        worker="notebook",
-        python=Path(sys.executable),
-        environment={name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE},
-        idle_stop_min=idle_stop_min,
-        token=token,
-    )
-    was_stopped = False
+    print(_gpu_line())  # noqa: T201
+    environment = {name: value for name, value in job_environment(os.environ).items() if name not in OWN}
+    with _login(wish) as options:
+        offer = Offer(
+            exposure,
+            worker="notebook",
+            python=Path(sys.executable),
+            environment=environment,
+            idle_stop_min=idle_stop_min,
+            token=wish.token,
+            root=Path.cwd(),
+            relay_options=options,
+        )
+        _serve(offer, wish.token, idle_stop_min=idle_stop_min, release=release)
+
+
+def _serve(offer: Offer, token: str, *, idle_stop_min: float, release: bool) -> None:
+    display = LiveDisplay()
+    stopped = False
     try:
         told = offer.open(owner_pid=os.getpid())
-        for line in how_to_open(exposure, told):
-            say(line)
-        say("The session is open while this cell runs. Stop the cell to end it.")
+        print(  # noqa: T201
+            "\nOn your own machine, in a notebook or with `jupyter colab tunnel` in a terminal:\n\n"
+            f"    %colab_tunnel {_target(told)}\n\n"
+            f"It asks for the token: the one that you put under {TOKEN_NAME}."
+        )
+        began = time.time()
         while offer.is_open:
+            display.update(_status(offer.port, token, began=began, idle_stop_min=idle_stop_min))
             time.sleep(LOOK_S)
     except KeyboardInterrupt:
-        was_stopped = True
+        stopped = True
     finally:
         offer.close()
-        if release_runtime and not was_stopped:
-            release()
-    say("Stopped." if was_stopped else f"It ended: nobody had used it for {idle_stop_min:g} minutes.")
-
-
-def how_to_open(exposure: Exposure, told: dict[str, Any]) -> list[str]:
-    """What to type on the other side. The token is not in it: it is asked for there."""
-    if exposure.kind == "url":
-        return [
-            "Paste this into your own notebook; it asks for the token:",
-            f"    %colab_tunnel {exposure.url}",
-        ]
-    port = told["port"]
-    line = f"    %colab_tunnel http://127.0.0.1:{port}"
-    if exposure.kind == "loopback":
-        return ["Paste this into a notebook on this machine; it asks for the token:", line]
-    at = f" -p {exposure.relay_port}" if exposure.relay_port else ""
-    return [
-        "In a terminal of your own machine, and leave it open:",
-        f"    ssh -N{at} -L {port}:127.0.0.1:{port} {exposure.relay}",
-        "Then paste this into your own notebook; it asks for the token:",
-        line,
-    ]
-
-
-def trust_relay(*, key: str | None, host_key: str | None, folder: Path | None = None) -> None:
-    """Have what `ssh` needs for a relay: your key for it, and the key by which it is known.
-
-    Args:
-        key: a private key; host_key: a line of known_hosts. None leaves what is there.
-        folder: ssh's; `~/.ssh` unless given.
-    """
-    folder = Path.home() / ".ssh" if folder is None else folder
-    folder.mkdir(mode=0o700, exist_ok=True)
-    for name, text in (("id_ed25519", key), ("known_hosts", host_key)):
-        path = folder / name
-        known = path.read_text() if path.exists() else ""
-        if not text or text.strip() in known:
-            continue
-        if known and name == "id_ed25519":
-            raise UsageError(f"{path} is another key already: remove it, or use that one")
-        path.touch(mode=0o600)
-        path.write_text(f"{known}{text.strip()}\n")
-
-
-def _gpus() -> str:
-    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-        found = [] if done.returncode else [line.strip() for line in done.stdout.splitlines() if line.strip()]
-    except (OSError, subprocess.TimeoutExpired):
-        found = []
-    if not found:
-        return "This machine has NO GPU. On Colab: Runtime → Change runtime type, then run all cells again."
-    return f"GPU: {'; '.join(found)}"
-
-
-def release() -> None:
-    """Give the machine back, where it is Colab's.
-
-    Not tried on a live runtime.
-    Source: google.colab.runtime.unassign, https://github.com/googlecolab/colabtools
-    """
-    try:
-        runtime = importlib.import_module("google.colab.runtime")
-    except ImportError:
+        display.close()
+    if stopped:
+        print("Stopped. The session is closed; the machine stays.")  # noqa: T201
         return
-    runtime.unassign()
+    print(f"Nobody used the session for {format_duration(60 * idle_stop_min)}: it is closed.")  # noqa: T201
+    if release:
+        give_machine_back()
+
+
+# --- what the form says ------------------------------------------------------------------------------------
+
+
+def _exposure_of(wish: Wish) -> Exposure:
+    if bool(wish.relay) == bool(wish.address):
+        raise UsageError(
+            "say how this machine is reached: fill in RELAY, a host of yours that ssh reaches, or ADDRESS, "
+            "where a tunnel of yours begins, and run that cell again"
+        )
+    if wish.relay:
+        target = parse_target(f"ssh://{wish.relay.removeprefix('ssh://')}")
+        if not isinstance(target, Ssh) or target.to is not None:
+            raise UsageError("RELAY has the form USER@HOST or USER@HOST:PORT")
+        at = f"{target.user}@" if target.user else ""
+        return Exposure(kind="ssh", relay=f"{at}{target.host}", relay_port=target.port)
+    address = parse_target(wish.address)
+    if not isinstance(address, Url) or address.token:
+        raise UsageError("ADDRESS is the https:// address of your tunnel, without a token in it")
+    host = address.url.split("://", 1)[1].split("/")[0].rpartition(":")[0]
+    if not address.url.startswith("https://") and not is_this_machine(host):
+        raise UsageError("ADDRESS begins with https://: your token goes there, and others may listen")
+    if not 0 < wish.port < 65536:
+        raise UsageError("ADDRESS needs PORT: the port of this machine that your tunnel leads to")
+    return Exposure(kind="url", url=address.url, port=wish.port)
+
+
+@contextmanager
+def _login(wish: Wish) -> Iterator[list[str]]:
+    """The options of ssh for the key and the host key that were given, in files of this process alone."""
+    with tempfile.TemporaryDirectory(prefix="colab-relay-") as folder:
+        options = []
+        for text, name, option in (
+            (wish.relay_key, "key", "IdentityFile"),
+            (_known_host(wish), "known_hosts", "UserKnownHostsFile"),
+        ):
+            if text:
+                path = Path(folder) / name
+                path.touch(mode=0o600)
+                path.write_text(f"{text.strip()}\n")
+                options.append(f"{option}={path}")
+        yield options + (["IdentitiesOnly=yes"] if wish.relay_key else [])
+
+
+def _known_host(wish: Wish) -> str:
+    """The line of known_hosts that a host key means. UsageError: it is none."""
+    words = wish.relay_host_key.split()
+    if not words:
+        return ""
+    # As `ssh-keyscan` prints it, with the host's name, or as the file on the host has it.
+    at = 0 if words[0].startswith(KEY_KINDS) else 1
+    kind, key = [*words[at : at + 2], "", ""][:2]
+    if not key or not kind.startswith(KEY_KINDS):
+        raise UsageError(
+            "RELAY_HOST_KEY is what /etc/ssh/ssh_host_ed25519_key.pub of the relay says: ssh-ed25519 AAAA…"
+        )
+    return f"* {kind} {key}"
+
+
+# --- what is shown -----------------------------------------------------------------------------------------
+
+
+def _gpu_line() -> str:
+    gpu = describe_gpu(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if gpu is None:
+        return (
+            "No GPU here: kernels will run on the CPU. On Colab, Runtime → Change runtime type gives one; "
+            "then run all cells again."
+        )
+    return f"GPU: {gpu['name']}, {format_bytes(gpu['memory_bytes'])}"  # type: ignore[arg-type]
+
+
+def _target(told: dict[str, Any]) -> str:
+    """What is typed behind `%colab_tunnel` to come here."""
+    if "relay" in told:
+        port = f":{told['relay_port']}" if told["relay_port"] else ""
+        return shlex.quote(f"ssh://{told['relay']}{port}/{told['port']}")
+    return shlex.quote(str(told["url"]))
+
+
+def _status(port: int | None, token: str, *, began: float, idle_stop_min: float) -> Lines:
+    now = time.time()
+    open_for = f"● open for {format_duration(60 * ((now - began) // 60))}"
+    stops = f"stops after {format_duration(60 * idle_stop_min)} without use, or with the stop button"
+    try:
+        found = _ask_status(port, token)
+        used_s = max(0.0, now - datetime.fromisoformat(found["last_activity"]).timestamp())
+        kernels, connections = int(found["kernels"]), int(found["connections"])
+    except (OSError, LookupError, TypeError, ValueError):
+        return Lines((f"{open_for} · {stops}",))
+    used = f"last used {format_duration(60 * (used_s // 60))} ago" if used_s >= 60 else "in use"
+    counts = f"{kernels} kernel{'s' * (kernels != 1)}, {connections} connected"
+    return Lines((f"{open_for} · {counts} · {used} · {stops}",))
+
+
+def _ask_status(port: int | None, token: str) -> dict[str, Any]:
+    """What the server says of itself; asking is not counted as use.
+
+    Source: jupyter_server/services/api/handlers.py (APIStatusHandler, _track_activity)
+    """
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/api/status", headers={"Authorization": f"token {token}"}
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=ANSWER_S) as answer:
+        found: dict[str, Any] = json.loads(answer.read())
+    return found

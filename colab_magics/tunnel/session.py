@@ -213,7 +213,7 @@ def _name_for(target: Target) -> str:
             registered = {one.url: one.name for one in sessions.load().runtimes}
             return registered.get(target.url) or name_after(target.url, taken=taken)
         case Ssh():
-            return name_after(f"ssh://{target.host}", taken=taken)
+            return name_after(f"ssh://{target.host}" + (f":{target.to}" if target.to else ""), taken=taken)
         case Official():
             return target.session or "colab"
         case Daemon():

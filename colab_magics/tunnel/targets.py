@@ -14,6 +14,7 @@ FORMS = "https://HOST/…?token=…, ssh://USER@HOST, a Host of ~/.ssh/config, c
 
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*")
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
 _SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -36,16 +37,20 @@ class Ssh:
     Attributes:
         host: a name or an address, or a Host of the person's ssh configuration.
         user, port: None for what ssh would take.
+        to: the port there that a Jupyter Server has already, behind which may be another machine; None: we
+            start one.
     """
 
     host: str
     user: str | None = None
     port: int | None = None
+    to: int | None = None
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         at = f"{self.user}@" if self.user else ""
-        return f"ssh://{at}{host}" + (f":{self.port}" if self.port else "")
+        port = f":{self.port}" if self.port else ""
+        return f"ssh://{at}{host}{port}" + (f"/{self.to}" if self.to else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +117,13 @@ def _ssh(text: str) -> Ssh:
     except ValueError:
         raise UsageError(f"{text} has a port that is none: ssh://USER@HOST:PORT") from None
     host, user = parts.hostname or "", parts.username
-    is_plain = not (parts.path.strip("/") or parts.query or parts.fragment or parts.password)
+    path = parts.path.strip("/")
+    to = int(path) if _PORT.fullmatch(path) else 0
+    is_plain = not (parts.query or parts.fragment or parts.password) and (not path or 0 < to < 65536)
     is_host = bool(_HOST.fullmatch(host)) or ":" in host
     if not is_host or (user is not None and not _USER.fullmatch(user)) or port == 0 or not is_plain:
-        raise UsageError("an ssh target has the form ssh://USER@HOST:PORT, without a password or a path")
-    return Ssh(host, user, port)
+        raise UsageError(
+            "an ssh target has the form ssh://USER@HOST:PORT, without a password or a path; a Jupyter Server "
+            "that is there already is ssh://USER@HOST:PORT/ITS-PORT"
+        )
+    return Ssh(host, user, port, to or None)

@@ -20,14 +20,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from colab_kernel.runtime import Runtime
+from colab_kernel import sessions
+from colab_kernel.runtime import Runtime, TokenSource
 from colab_magics.errors import TunnelError
+from colab_magics.tunnel import book
 from colab_magics.tunnel.kept import OPEN, Folder, Kept, drop_control, make_control
 from colab_magics.tunnel.plan import Plan, Reached
 from colab_magics.tunnel.server_facts import ServerFacts, parse_facts
 from colab_magics.tunnel.ssh_link import LinkLostError, SshLink, destination_of, wait_for_answer
 from colab_magics.tunnel.ssh_script import script
 from colab_magics.tunnel.targets import Ssh
+from colab_magics.tunnel.tokens import with_token
 
 PORTS = range(20000, 32000)
 """Below those that systems give out by themselves: a client that tries again and again while nobody listens
@@ -46,7 +49,9 @@ CLOSE_S = 40.0
 
 
 def open(target: Ssh, plan: Plan, *, name: str) -> tuple[Runtime, dict[str, Any]]:
-    """Find or start the server there, and have a port here that leads to it."""
+    """Find or start the server there, or take the one that is meant; have a port here that leads to it."""
+    if target.to is not None:
+        return _open_what_is_there(target, plan, name=name, to=target.to)
     folder = Folder.of(name)
 
     def find(kept: Kept) -> tuple[int, ServerFacts]:
@@ -93,7 +98,7 @@ def close(reached: Reached) -> str | None:
     folder = Folder.of(reached.name)
     with folder.locked():
         kept = folder.kept()
-        note = None if kept is None else _close_there(kept)
+        note = _close_there(kept) if kept is not None and kept.server else None
         folder.end()
     return note
 
@@ -105,6 +110,21 @@ def state(reached: Reached) -> str:
 
 
 # --- opening -----------------------------------------------------------------------------------------------
+
+
+def _open_what_is_there(target: Ssh, plan: Plan, *, name: str, to: int) -> tuple[Runtime, dict[str, Any]]:
+    """Lead to a server that somebody else has started; its token is known from last time, or asked for."""
+    before = book.load().get(name)
+    known = sessions.load().runtimes if before is not None and before.target == str(target) else ()
+    token = next((each.token for each in known if each.name == name), TokenSource())
+    port = lead(target, plan, name=name, to=to)
+    try:
+        runtime = Runtime(name=name, url=f"http://127.0.0.1:{port}", token=token, gone_after_s=GONE_AFTER_S)
+        return with_token(runtime, plan, target=target), {}
+    except BaseException:
+        if before is None:
+            let_go(name)
+        raise
 
 
 def _as_it_is(folder: Folder, plan: Plan) -> tuple[ServerFacts, Kept] | None:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from colab_kernel import sessions
-from colab_kernel.errors import AccessError, KernelError
-from colab_kernel.rest import Server
 from colab_kernel.runtime import Runtime, TokenSource
 from colab_magics.tunnel.plan import Plan, Reached
 from colab_magics.tunnel.targets import Url
+from colab_magics.tunnel.tokens import with_token
 
 
 def open(target: Url, plan: Plan, *, name: str) -> tuple[Runtime, dict[str, Any]]:
-    """Take the address as it is; the token moves into the registry, or is there already, or is asked for."""
-    if not target.token:
-        for known in sessions.load().runtimes:
-            if (known.name, known.url) == (name, target.url):
-                return known, {}
-    runtime = Runtime(name=name, url=target.url, auth=target.auth)
-    token = target.token
-    if not token and _wants_a_token(runtime):
-        token = plan.ask(f"The token of {target.url}: ").strip()
-    return replace(runtime, token=TokenSource(value=token) if token else TokenSource()), {}
+    """Take the address as it is; the token moves into the registry, is there already, or is asked for."""
+    if target.token:
+        token = TokenSource(value=target.token)
+        return Runtime(name=name, url=target.url, token=token, auth=target.auth), {}
+    for known in sessions.load().runtimes:
+        if (known.name, known.url) == (name, target.url):
+            return with_token(known, plan, target=target), {}
+    return with_token(Runtime(name=name, url=target.url, auth=target.auth), plan, target=target), {}
 
 
 def close(reached: Reached) -> None:
@@ -33,13 +29,3 @@ def close(reached: Reached) -> None:
 def state(reached: Reached) -> str:
     """Whoever runs it knows."""
     return "registered"
-
-
-def _wants_a_token(runtime: Runtime) -> bool:
-    try:
-        Server(runtime, read_token=lambda: "").probe()
-    except AccessError:
-        return True
-    except KernelError:
-        pass  # it will be told when it is looked at
-    return False

@@ -1,9 +1,9 @@
-"""A FAKE of Colab's runtime, for tests: giving the machine back leaves a file, FAKE_UNASSIGNED."""
+"""A FAKE of `google.colab.runtime`, for tests: it gives nothing back, and leaves a note that it was asked."""
 
 import os
+from pathlib import Path
 
 
 def unassign():
-    """Give the machine back."""
-    with open(os.environ["FAKE_UNASSIGNED"], "x"):
-        pass
+    """Note it in the file that FAKE_COLAB_UNASSIGNED names, where Colab would end the machine."""
+    Path(os.environ["FAKE_COLAB_UNASSIGNED"]).touch()

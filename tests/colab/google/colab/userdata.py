@@ -1,6 +1,8 @@
-"""A FAKE of Colab's secrets, for tests: they are variables, FAKE_SECRET_… ."""
+"""A FAKE of Colab's secrets, for tests: those in the JSON of the file that FAKE_COLAB_SECRETS names."""
 
+import json
 import os
+from pathlib import Path
 
 
 class SecretNotFoundError(Exception):
@@ -8,8 +10,9 @@ class SecretNotFoundError(Exception):
 
 
 def get(key):
-    """The secret of that name."""
-    try:
-        return os.environ["FAKE_SECRET_" + key]
-    except KeyError:
-        raise SecretNotFoundError(key) from None
+    """Return a secret, as `google.colab.userdata.get` does."""
+    path = os.environ.get("FAKE_COLAB_SECRETS")
+    secrets = json.loads(Path(path).read_text()) if path else {}
+    if key not in secrets:
+        raise SecretNotFoundError(f"Secret {key} does not exist.")
+    return secrets[key]
