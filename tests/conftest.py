@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
@@ -26,6 +27,9 @@ _HOME = pytest.StashKey[Path]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Move HOME and its kin before any test module, and with it IPython or Jupyter, is imported."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Begun in the background of a script: everything that is started from here would ignore it too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     home = Path(tempfile.mkdtemp(prefix="colab-home-"))
     config.stash[_HOME] = home
     config.stash[_RESTORE] = harness.install_environment(harness.isolated_environment(home))

