@@ -75,6 +75,7 @@ CLOSED = [
     *(("PUT", "/api/contents/new.txt"), ("DELETE", "/api/contents/secret.txt")),
     *(("PATCH", "/api/contents/secret.txt"), ("GET", "/api/contents/secret.txt/checkpoints")),
     *(("GET", "/files/secret.txt"), ("GET", "/view/secret.txt"), ("GET", "/nbconvert/html/secret.txt")),
+    *((method, "/colab/bytes?path=/etc/hostname&offset=0&size=1") for method in ("GET", "PUT")),
     *(("GET", "/metrics"), ("GET", "/kernelspecs/python3/logo-64x64.png"), ("GET", "/api/nothing")),
 ]
 

@@ -1,7 +1,8 @@
 """Files and folders to a session's machine and back: resumable, checked by hash, whole or not at all.
 
-They go through the hand, in binary pieces. The Contents API could give a file only whole, as base64 or text,
-and reaches only what lies below the server's root.
+A server of ours takes and gives their bytes itself (`straight`); at any other they go through the hand, in
+binary pieces. Either way the hand checks them. The Contents API could give a file only whole, as base64 or
+text, and reaches only what lies below the server's root.
 
 Source: https://jupyter-server.readthedocs.io/en/latest/developers/contents.html
 """
@@ -20,8 +21,9 @@ from colab_kernel.runtime import Runtime
 from colab_magics.errors import TunnelError, UsageError
 from colab_magics.tunnel.fetching import fetch_large, fetch_small
 from colab_magics.tunnel.hand import Hand
-from colab_magics.tunnel.pieces import LEAST_BYTES, Pace
+from colab_magics.tunnel.pieces import LEAST_BYTES, message_pace
 from colab_magics.tunnel.sending import send_large, send_small
+from colab_magics.tunnel.straight import Straight
 from colab_magics.tunnel.trips import HASH_S, PART, File, Moved, Trip, Watch, is_text, part_name
 
 SMALL_BYTES = LEAST_BYTES
@@ -65,9 +67,11 @@ def put(runtime: Runtime, local: Path, remote: str, *, watch: Watch, instead_of:
         if folders:
             hand.ask("make_folders", paths=folders)
         send_small(hand, [one for one in missing if one.size_bytes <= SMALL_BYTES], trip)
-        for one in missing:
-            if one.size_bytes > SMALL_BYTES:
-                send_large(hand, one, trip, Pace(max_message_bytes=runtime.max_message_bytes))
+        pace = message_pace(runtime.max_message_bytes)
+        with Straight(runtime) as straight:
+            for one in missing:
+                if one.size_bytes > SMALL_BYTES:
+                    send_large(hand, one, trip, pace, straight)
         if found["root"] != trip.target:
             hand.ask("landed", root=found["root"], target=trip.target)
         return trip.result(files=len(files), is_folder=is_folder, skipped=skipped)
@@ -105,9 +109,11 @@ def get(runtime: Runtime, remote: str, local: Path, *, watch: Watch, into: bool 
         here = {one.there: _size_and_time(one.here) for one in files} if is_folder else {}
         missing = _missing(files, trip, here)
         fetch_small(hand, [one for one in missing if one.size_bytes <= SMALL_BYTES], trip)
-        for one in missing:
-            if one.size_bytes > SMALL_BYTES:
-                fetch_large(hand, one, trip, Pace(max_message_bytes=runtime.max_message_bytes))
+        pace = message_pace(runtime.max_message_bytes)
+        with Straight(runtime) as straight:
+            for one in missing:
+                if one.size_bytes > SMALL_BYTES:
+                    fetch_large(hand, one, trip, pace, straight)
         if root != target:
             root.rename(target)
         return trip.result(files=len(files), is_folder=is_folder, skipped=tuple(found["skipped"]))

@@ -34,12 +34,17 @@ GIVE_UP_S = 60.0
 K = TypeVar("K")
 
 
+def message_pace(max_message_bytes: int) -> Pace:
+    """For pieces in messages, of which a server takes so many bytes."""
+    return Pace(most_bytes=min(MOST_BYTES, max_message_bytes // 2))
+
+
 class Pace:
     """How large the next piece is to be."""
 
-    def __init__(self, *, max_message_bytes: int) -> None:
+    def __init__(self, *, most_bytes: int) -> None:
         """Begins small: nothing is known of the line yet."""
-        self._most = min(MOST_BYTES, max_message_bytes // 2)
+        self._most = most_bytes
         self.size_bytes = min(FIRST_BYTES, self._most)
 
     def took(self, seconds: float) -> None:

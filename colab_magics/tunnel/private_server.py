@@ -337,6 +337,8 @@ def _serve(arguments: argparse.Namespace) -> Facts:
 
     app = PrivateServer.instance(config=config)
     app.initialize(argv=[])
+    web: Any = app.web_app
+    web.add_handlers(".*$", [(app.base_url + "colab/bytes", _bytes_handler())])
     # Beyond 1000 messages that wait ZeroMQ would drop the next ones, whatever the limits above.
     app.kernel_manager.context.setsockopt(zmq.RCVHWM, 0)
     watch = _Watch(app, owner_pid=arguments.owner_pid, idle_stop_s=60 * arguments.idle_stop)
@@ -355,6 +357,94 @@ def _serve(arguments: argparse.Namespace) -> Facts:
     with contextlib.suppress(OSError):
         (folder / "server.json").unlink()
     return {}
+
+
+def _bytes_handler() -> Any:
+    """`/colab/bytes?path=…&offset=…[&size=…]`: a piece of a file, given or taken as it is.
+
+    Through a kernel it costs several times the work. To begin a part and to give it its name is the kernel's.
+    """
+    import asyncio
+    import errno
+
+    from jupyter_server.base.handlers import APIHandler
+    from tornado import web
+    from tornado.iostream import StreamClosedError
+
+    def open_part(path: str, offset: int) -> Any:
+        if not path.endswith(".colab-part"):
+            raise PermissionError(errno.EPERM, "it is no part")
+        part = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+        os.lseek(part, offset, os.SEEK_SET)
+        return os.fdopen(part, "wb", buffering=0)
+
+    def write(file: Any, held: list[bytes]) -> None:
+        for chunk in held:
+            data = memoryview(chunk)
+            while data:
+                data = data[file.write(data) :]
+
+    @web.stream_request_body
+    class Bytes(APIHandler):
+        async def prepare(self, **more: Any) -> None:
+            self._file: Any = None
+            self._held: list[bytes] = []
+            await super().prepare(**more)
+            if not self.current_user:
+                raise web.HTTPError(403)
+            self.set_header("X-Colab-Bytes", "1")
+            if self.request.method == "PUT":
+                self._file = await self._do(open_part, *self._place())
+
+        async def data_received(self, chunk: bytes) -> None:
+            if self._file is not None:  # else it was refused
+                self._held.append(chunk)
+            if len(self._held) >= 16:  # of 64 KiB
+                await self._write()
+
+        async def _write(self) -> None:
+            held, self._held = self._held, []
+            await self._do(write, self._file, held)
+
+        async def put(self) -> None:
+            await self._write()
+            self.set_status(204)
+
+        async def get(self) -> None:
+            if not self.get_query_argument("path", ""):
+                self.set_status(204)
+                return
+            (path, offset), left = self._place(), int(self.get_query_argument("size"))
+            self._file = await self._do(open, path, "rb", 0)
+            self._file.seek(offset)
+            self.set_header("Content-Length", str(left))
+            with contextlib.suppress(StreamClosedError):  # nobody wants it any more
+                while data := await self._do(self._file.read, min(left, 1 << 20)):
+                    left -= len(data)
+                    self.write(data)
+                    await self.flush()
+            if left:  # it became shorter: end without the rest
+                connection: Any = self.request.connection
+                connection.stream.close()
+
+        def on_finish(self) -> None:
+            if self._file is not None:
+                self._file.close()
+
+        def on_connection_close(self) -> None:
+            self._file = None  # closed when no thread uses it any more
+
+        def _place(self) -> tuple[str, int]:
+            return self.get_query_argument("path"), int(self.get_query_argument("offset"))
+
+        async def _do(self, work: Any, *what: Any) -> Any:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(None, work, *what)
+            except (OSError, ValueError) as error:  # a closed file's is a ValueError
+                is_full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+                raise web.HTTPError(507 if is_full else 409) from error
+
+    return Bytes
 
 
 class _Watch:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import IO, Any
 
 from colab_magics.errors import TunnelError
 from colab_magics.tunnel.hand import Hand
 from colab_magics.tunnel.pieces import Pace, Request, stream
+from colab_magics.tunnel.straight import Straight
 from colab_magics.tunnel.trips import HASH_S, File, Trip, hash_beginning
+
+_READ_BYTES = 1024 * 1024
 
 
 def send_small(hand: Hand, files: Sequence[File], trip: Trip) -> None:
@@ -29,7 +33,7 @@ def send_small(hand: Hand, files: Sequence[File], trip: Trip) -> None:
         trip.crossed(one.size_bytes)
 
 
-def send_large(hand: Hand, one: File, trip: Trip, pace: Pace) -> None:
+def send_large(hand: Hand, one: File, trip: Trip, pace: Pace, straight: Straight) -> None:
     """In pieces, behind what is there from an earlier try.
 
     Raises:
@@ -50,6 +54,14 @@ def send_large(hand: Hand, one: File, trip: Trip, pace: Pace) -> None:
                 f"{begun['free_bytes']:,} are free; nothing of it stays"
             )
         trip.stands(before + offset)
+        file.seek(offset)
+        sent = _straight(
+            hand, file, straight, transfer=transfer, part=begun["part"], hasher=hasher, offset=offset,
+            size_bytes=one.size_bytes,
+        )  # fmt: skip
+        for size, so_far in sent:
+            hasher, offset = so_far, offset + size
+            trip.crossed(size)
 
         def requests() -> Iterator[Request[int]]:
             position = offset
@@ -67,6 +79,44 @@ def send_large(hand: Hand, one: File, trip: Trip, pace: Pace) -> None:
         raise TunnelError(f"{one.here} was changed while it was put: put it again")
     trip.sha256 = hasher.hexdigest()
     hand.ask("arrived", transfer=transfer, **_ending(one, trip.sha256, one.size_bytes), timeout_s=HASH_S)
+
+
+def _straight(
+    hand: Hand,
+    file: IO[bytes],
+    straight: Straight,
+    *,
+    transfer: str,
+    part: str,
+    hasher: Any,
+    offset: int,
+    size_bytes: int,
+) -> Iterator[tuple[int, Any]]:
+    """Send what can be sent past the kernel, which hashes it meanwhile.
+
+    Gives the size of each piece that is there now, and the hash of all until its end.
+    """
+    pace = straight.pace()
+
+    def read(size: int) -> Iterator[bytes]:
+        while size:
+            data = file.read(min(_READ_BYTES, size))
+            if not data:
+                raise OSError("it became shorter")
+            hasher.update(data)
+            size -= len(data)
+            yield data
+
+    while offset < size_bytes and straight.works:
+        hasher, began_at = hasher.copy(), time.monotonic()
+        size = min(pace.size_bytes, size_bytes - offset)
+        if not straight.put(part, offset=offset, size=size, data=read(size)):
+            return
+        pace.took(time.monotonic() - began_at)
+        offset += size
+        hand.load("straight")
+        hand.begin("catch_up", transfer=transfer, upto=offset)
+        yield size, hasher
 
 
 def _ending(one: File, sha256: str, size_bytes: int) -> dict[str, Any]:

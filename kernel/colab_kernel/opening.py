@@ -90,6 +90,11 @@ def open_websocket(
     return Websocket(sock, protocol, early)
 
 
+def http_connection(runtime: Runtime, *, timeout_s: float) -> http.client.HTTPConnection:
+    """A connection to a runtime, through the proxy that is meant for it; it opens with its first request."""
+    return _connection(urlsplit(runtime.url), timeout_s=timeout_s)
+
+
 def is_this_machine(host: str) -> bool:
     """Whether that is this machine itself, to which no proxy leads."""
     return host in ("localhost", "::1") or host.startswith("127.")

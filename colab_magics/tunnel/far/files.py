@@ -214,7 +214,7 @@ def listing(content, buffers):
 
 @colab_far.verb
 def landing(content, buffers):
-    """Where a file or a folder goes, and what of a folder is there already.
+    """Where it goes, and what of a folder is there already.
 
     A path that is a folder, or ends with a slash, gets it inside. A new folder is built in a hidden one
     beside it, `root`, until all of it is there.
@@ -272,13 +272,13 @@ def arrive(content, buffers):
     import shutil
 
     number = content["transfer"]
-    if number not in colab_arrivals:
-        colab_arrivals[number] = ColabArrival(content["path"], number)
-    arrival = colab_arrivals[number]
+    arrival = colab_arrivals.get(number) or ColabArrival(content["path"], number)
+    colab_arrivals[number] = arrival
     if content["restart"]:
         arrival.restart()
     free_bytes = shutil.disk_usage(os.path.dirname(arrival.target)).free
-    return {"size": arrival.size, "sha256": arrival.hasher.hexdigest(), "free_bytes": free_bytes}, []
+    begun = {"size": arrival.size, "sha256": arrival.hasher.hexdigest(), "part": arrival.part}
+    return {**begun, "free_bytes": free_bytes}, []
 
 
 @colab_far.verb
