@@ -200,7 +200,11 @@ def test_a_server_that_goes_away_while_a_job_runs_loses_nothing(server, lab, sta
 
 
 def test_the_token_is_nowhere(server, lab, start, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    spies = "env; cat /proc/*/environ | tr '\\0' '\\n'; ps axe; git config --list --show-origin; true"
+    everywhere = "cat /proc/*/environ | tr '\\0' '\\n'"
+    # What is looked for comes first: where many processes run, the middle of the log is left out.
+    spies = (
+        f"{everywhere} | grep -a COLAB_GIT; env; {everywhere}; ps axe; git config --list --show-origin; true"
+    )
     with shells.open_notebook(lab) as notebook:
         notebook.run(f'%colab_queue --name spy --command "{spies}"')
         notebook.run(
