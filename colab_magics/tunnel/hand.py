@@ -24,7 +24,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from colab_kernel import sessions
 from colab_kernel.errors import KernelError, MalformedError, UnframeableError
 from colab_kernel.made_messages import MessageMaker
 from colab_kernel.messages import Buffer, Channel, Json, JsonObject, Message
@@ -32,6 +31,7 @@ from colab_kernel.remote import Link
 from colab_kernel.rest import Server
 from colab_kernel.runtime import Runtime
 from colab_magics.errors import TunnelError
+from colab_magics.tunnel.servers import server_of
 
 FAR = Path(__file__).with_name("far")
 TARGET = "colab"
@@ -89,11 +89,7 @@ class Hand:
         Raises:
             TunnelError: there is no kernel to be had.
         """
-        server = Server(
-            runtime,
-            read_token=lambda: sessions.read_token(runtime.token),
-            renew_token=lambda: sessions.renew_token(runtime.token),
-        )
+        server = server_of(runtime)
         try:
             kernel_id = server.start_kernel(kernel_name=runtime.kernel_name)
             link = Link.open(runtime, server.access(), kernel_id=kernel_id, session_id=uuid.uuid4().hex)

@@ -10,13 +10,13 @@ from typing import Any
 from colab_kernel import install, sessions
 from colab_kernel.addresses import name_after
 from colab_kernel.errors import KernelError
-from colab_kernel.rest import Server
 from colab_kernel.runtime import Runtime
 from colab_magics.errors import StoreError, TunnelError, UsageError
 from colab_magics.tunnel import book, project
 from colab_magics.tunnel.hand import Hand
 from colab_magics.tunnel.plan import Plan, Reached, Way
 from colab_magics.tunnel.project import Synced
+from colab_magics.tunnel.servers import server_of
 from colab_magics.tunnel.targets import FORMS, Daemon, Local, Official, Ssh, Target, Url, parse_target
 from colab_magics.tunnel.ways import daemon, job, local, official, ssh, url
 
@@ -257,12 +257,7 @@ def _look(runtime: Runtime, plan: Plan, *, kind: str) -> tuple[Runtime, Mapping[
     """See that the machine lets us in and runs code; ask what it is; bring the project, if there is one."""
     try:
         runtime = sessions.checked(runtime)
-        server = Server(
-            runtime,
-            read_token=lambda: sessions.read_token(runtime.token),
-            renew_token=lambda: sessions.renew_token(runtime.token),
-        )
-        if not server.probe().is_python(runtime.kernel_name):
+        if not server_of(runtime).probe().is_python(runtime.kernel_name):
             raise TunnelError(f"{runtime.url} is a Jupyter Server without a kernel for Python")
     except KernelError as error:
         raise TunnelError(str(error)) from error

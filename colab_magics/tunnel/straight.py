@@ -12,12 +12,12 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlencode, urlsplit
 
-from colab_kernel import opening, sessions
+from colab_kernel import opening
 from colab_kernel.errors import KernelError
 from colab_kernel.messages import Buffer
-from colab_kernel.rest import Server
 from colab_kernel.runtime import Runtime
 from colab_magics.tunnel.pieces import Pace
+from colab_magics.tunnel.servers import server_of
 
 PATH = "/colab/bytes"
 MOST_BYTES = 32 * 1024 * 1024
@@ -32,7 +32,7 @@ class Straight:
     def __init__(self, runtime: Runtime) -> None:
         """Nothing is asked yet."""
         self._runtime = runtime
-        self._server = Server(runtime, read_token=lambda: sessions.read_token(runtime.token))
+        self._server = server_of(runtime)
         self._connection = opening.http_connection(runtime, timeout_s=ANSWER_S)
         self._works: bool | None = None
 

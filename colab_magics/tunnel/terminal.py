@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from types import FrameType
 
-from colab_kernel import sessions
 from colab_kernel.errors import AccessError, KernelError, UnreachableError
 from colab_kernel.rest import Server
 from colab_kernel.runtime import Runtime
 from colab_magics.errors import TunnelError
+from colab_magics.tunnel.servers import server_of
 from colab_magics.tunnel.terminal_line import TerminalLine
 from colab_magics.tunnel.terminal_text import TerminalText, starting_line
 
@@ -34,6 +34,7 @@ BEGIN_S = 20.0
 
 PING_S, SILENT_S = 5.0, 20.0
 AGAIN_S = 1.0
+LOOK_S, END_S = 0.1, 3.0
 UNKNOWN = 255
 """The exit code where the shell's is not known, as ssh has it."""
 
@@ -50,7 +51,7 @@ def run_terminal(runtime: Runtime, *, keyboard: int, screen: int) -> int:
     Raises:
         TunnelError: there is no terminal to be had, or it was lost.
     """
-    server = Server(runtime, read_token=lambda: sessions.read_token(runtime.token))
+    server = server_of(runtime)
     try:
         name = server.start_terminal(folder=runtime.remote_root)
     except UnreachableError as error:
@@ -65,6 +66,24 @@ def run_terminal(runtime: Runtime, *, keyboard: int, screen: int) -> int:
     finally:
         with contextlib.suppress(KernelError):  # it ends with its shell
             server.delete_terminal(name)
+            _end_shell(runtime, server, name)
+
+
+def _end_shell(runtime: Runtime, server: Server, name: str) -> None:
+    """Have a shell leave that was told to and went on, and its terminal with it.
+
+    Between our shell and the server's is one that the server signals; bash then gets a single SIGHUP, and now
+    and then goes on at its prompt as if there had been none. (bash 5.2 under terminado, 2026-11)
+    """
+    deadline = time.monotonic() + END_S
+    while time.monotonic() < deadline:
+        time.sleep(LOOK_S)
+        if name not in server.terminals():
+            return
+        with contextlib.closing(TerminalLine.open(runtime, server, name)) as line:
+            select.select([line], [], [], LOOK_S)  # the server begins, and what is typed is for the shell
+            line.send("stdin", "\x03\x15exit\r")
+            select.select([line], [], [], LOOK_S)
 
 
 class _Terminal:

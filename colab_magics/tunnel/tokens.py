@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from colab_kernel import sessions
 from colab_kernel.errors import AccessError, KernelError, RegistryError
-from colab_kernel.rest import Server
 from colab_kernel.runtime import Runtime, TokenSource
 from colab_magics.tunnel.plan import Plan
+from colab_magics.tunnel.servers import server_of
 from colab_magics.tunnel.targets import Target
 
 TOKEN_VARIABLE = "COLAB_RUNTIME_TOKEN"  # noqa: S105
@@ -32,7 +32,7 @@ def with_token(runtime: Runtime, plan: Plan, *, target: Target) -> Runtime:
 def _lets_in(runtime: Runtime) -> bool:
     """Whether a server lets in; where it cannot be told, it does: whoever looks next says what is wrong."""
     try:
-        Server(sessions.checked(runtime), read_token=lambda: sessions.read_token(runtime.token)).probe()
+        server_of(sessions.checked(runtime)).probe()
     except (AccessError, RegistryError):
         return False
     except KernelError:

@@ -180,6 +180,13 @@ class Server:
                 return name
         raise self._unexpected("POST", "/api/terminals")
 
+    def terminals(self, *, timeout_s: float = ANSWER_S) -> list[str]:
+        """The names of its terminals. RemoteError: 404: it has none."""
+        models = self._json("GET", "/api/terminals", timeout_s=timeout_s)
+        if not isinstance(models, list):
+            raise self._unexpected("GET", "/api/terminals")
+        return [str(model.get("name")) for model in models if isinstance(model, dict)]
+
     def delete_terminal(self, name: str, *, timeout_s: float = ANSWER_S) -> None:
         """End a terminal and what runs in it. RemoteError: 404: there is no such terminal."""
         self._json("DELETE", f"/api/terminals/{quote(name, safe='')}", timeout_s=timeout_s)

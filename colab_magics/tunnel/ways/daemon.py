@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from colab_kernel import sessions
 from colab_kernel.errors import KernelError
 from colab_kernel.link_watch import Reach
-from colab_kernel.rest import Server
 from colab_kernel.runtime import GONE_AFTER_S, Runtime, TokenSource
 from colab_magics.errors import CorruptError, StoreError, TunnelError, UnreachableError, UsageError
 from colab_magics.jobs.asking import LIFE_S, Answer, Ask
@@ -25,6 +24,7 @@ from colab_magics.store.mailbox import Mailbox
 from colab_magics.tunnel import book, sealing
 from colab_magics.tunnel.kept import OPEN, Folder
 from colab_magics.tunnel.plan import Plan, Reached
+from colab_magics.tunnel.servers import server_of
 from colab_magics.tunnel.ssh_link import answers
 from colab_magics.tunnel.targets import Daemon, Ssh, parse_target
 from colab_magics.tunnel.ways import ssh
@@ -252,7 +252,7 @@ def _relay(text: str, port: int | None) -> Ssh:
 def _shut_down(reached: Reached) -> None:
     try:
         runtime = sessions.load().get(reached.name)
-        server = Server(runtime, read_token=lambda: sessions.read_token(runtime.token))
+        server = server_of(runtime)
         server.shut_down()
         deadline = time.monotonic() + END_S
         while time.monotonic() < deadline and server.is_reachable(timeout_s=2) is Reach.REACHABLE:

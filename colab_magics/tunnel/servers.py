@@ -1,0 +1,16 @@
+"""A session's Jupyter Server by REST: its token is read for each request, and renewed where that can be."""
+
+from __future__ import annotations
+
+from colab_kernel import sessions
+from colab_kernel.rest import Server
+from colab_kernel.runtime import Runtime
+
+
+def server_of(runtime: Runtime) -> Server:
+    """The server of a runtime, registered or not. Nothing is asked yet."""
+    return Server(
+        runtime,
+        read_token=lambda: sessions.read_token(runtime.token),
+        renew_token=lambda: sessions.renew_token(runtime.token),
+    )
