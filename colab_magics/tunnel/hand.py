@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -52,6 +52,16 @@ class Answer:
     buffers: tuple[Buffer, ...] = ()
 
 
+@dataclass(slots=True)
+class _Run:
+    """Code that runs there. Its reply and its idle come in either order, on two channels."""
+
+    outcome: Future[str] = field(default_factory=Future)
+    printed: list[str] = field(default_factory=list)
+    is_replied: bool = False
+    is_idle: bool = False
+
+
 class Hand:
     """One helper kernel and the link to it. Its methods may be called from any thread.
 
@@ -70,7 +80,7 @@ class Hand:
         self._numbers = itertools.count(1)
         self._loaded: set[str] = set()
         self._asked: dict[int, Future[Answer]] = {}
-        self._running: dict[str, tuple[Future[str], list[str]]] = {}
+        self._running: dict[str, _Run] = {}
         self._outbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._reader, self._writer = socket.socketpair()
@@ -140,10 +150,9 @@ class Hand:
             "stop_on_error": False,
         }
         message = self._message("execute_request", content)
-        outcome: Future[str] = Future()
-        self._running[message.msg_id] = (outcome, [])
+        run = self._running[message.msg_id] = _Run()
         self._put(message)
-        return _wait(outcome, timeout_s)
+        return _wait(run.outcome, timeout_s)
 
     def load(self, piece: str) -> None:
         """Have the verbs of `far/PIECE.py` there. TunnelError: as `run`."""
@@ -242,8 +251,8 @@ class Hand:
         for number in list(self._asked):
             self._settle(self._asked.pop(number, None), TunnelError(sentence))
         for msg_id in list(self._running):
-            running = self._running.pop(msg_id, None)
-            self._settle(running and running[0], TunnelError(sentence))
+            run = self._running.pop(msg_id, None)
+            self._settle(None if run is None else run.outcome, TunnelError(sentence))
 
     @staticmethod
     def _settle(outcome: Future[Any] | None, error: Exception) -> None:
@@ -256,24 +265,27 @@ class Hand:
             if message.msg_type == "comm_msg" and content.get("comm_id") == self._comm_id:
                 self._take_comm(content["data"], message.buffers)  # type: ignore[arg-type]
                 return
-            running = self._running.get(message.parent_msg_id or "")
+            run = self._running.get(message.parent_msg_id or "")
         except MalformedError:
             return
-        if running is None:
+        if run is None:
             return
-        outcome, printed = running
-        if message.msg_type == "stream" and content.get("name") == "stdout":
-            printed.append(str(content["text"]))
-        elif message.msg_type == "execute_result":
-            data: Any = content.get("data") or {}
-            printed.append(str(data.get("text/plain", "")))
-        elif message.msg_type == "execute_reply" and content.get("status") != "ok":
+        match message.msg_type:
+            case "stream" if content.get("name") == "stdout":
+                run.printed.append(str(content["text"]))
+            case "execute_result":
+                data: Any = content.get("data") or {}
+                run.printed.append(str(data.get("text/plain", "")))
+            case "execute_reply" if content.get("status") != "ok":
+                self._settle(run.outcome, TunnelError(f"{content.get('ename')}: {content.get('evalue')}"))
+            case "execute_reply":
+                run.is_replied = True
+            case "status":
+                run.is_idle = content.get("execution_state") == "idle"
+        if run.is_replied and run.is_idle and not run.outcome.done():
+            run.outcome.set_result("".join(run.printed))
+        if run.outcome.done():
             self._running.pop(message.parent_msg_id or "", None)
-            self._settle(outcome, TunnelError(f"{content.get('ename')}: {content.get('evalue')}"))
-        elif message.msg_type == "status" and content.get("execution_state") == "idle":
-            self._running.pop(message.parent_msg_id or "", None)
-            if not outcome.done():
-                outcome.set_result("".join(printed))
 
     def _take_comm(self, data: Mapping[str, Any], buffers: tuple[Buffer, ...]) -> None:
         number = data.get("number")
