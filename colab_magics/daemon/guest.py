@@ -150,9 +150,16 @@ class Guest:
         faulthandler.enable(file=self._crash_file)
 
     def _can_be_looked_at(self) -> None:
-        from colab_magics.daemon import guest_look
+        # By its path, as this module: the job's folder may have a colab_magics of its own.
+        import importlib.util
 
-        guest_look.begin(self._folder / LOOK)
+        path = Path(__file__).with_name("guest_look.py")
+        spec = importlib.util.spec_from_file_location("_colab_guest_look", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules["_colab_guest_look"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        module.begin(self._folder / LOOK)
 
     def _describe(self, error: BaseException) -> dict[str, Any]:
         memory_error = _memory_error(error)
