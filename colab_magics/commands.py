@@ -101,6 +101,12 @@ class Desk:
         return self.opened.setdefault(key, found)
 
 
+def no_more(words: Sequence[str], *, after: str, hint: str = "") -> None:
+    """Refuse words that a verb has no use for. UsageError: there are some."""
+    if words:
+        raise UsageError(f"{after} does not know what {words[0]!r} is for{hint}")
+
+
 def start_local_worker(repository: Repository) -> None:
     """Have a daemon run the queue on this machine."""
     from colab_magics.embedded import ensure_runtime

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from colab_magics.commands import Desk
+from colab_magics.commands import Desk, no_more
 from colab_magics.display.formats import format_bytes, format_count
 from colab_magics.display.hints import typed
 from colab_magics.display.projects import Ended, SyncView
@@ -68,19 +68,19 @@ def _named(names: tuple[str, ...], count: int = 0) -> str:
 
 
 def _sync(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> SyncView:
-    if rest:
-        raise UsageError(f"sync does not know what {rest[0]!r} is for: --project names another folder")
+    no_more(rest, after="sync", hint=": --project names another folder")
     reached, runtime = the_session(arguments.name)
     screen = desk.screen()
     try:
-        plan = _plan(desk, arguments, lambda sentence: screen.update(Lines((sentence,))))
+        plan = plan_of(desk, arguments, lambda sentence: screen.update(Lines((sentence,))))
         synced, _ = sync_session(reached, runtime, plan)
     finally:
         screen.close()
     return sync_view(synced)
 
 
-def _plan(desk: Desk, arguments: argparse.Namespace, say: Say) -> Plan:
+def plan_of(desk: Desk, arguments: argparse.Namespace, say: Say) -> Plan:
+    """What a session shall be like, as far as it is about the project."""
     return Plan(
         project=None if arguments.project is None else Path(arguments.project).expanduser().absolute(),
         remote_root=arguments.remote_root,
@@ -138,7 +138,7 @@ def _debug(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Ended:
     if not script.is_file():
         raise UsageError(f"{script} is not there")
     reached, runtime = the_session(arguments.name)
-    plan = _plan(desk, arguments, _tell)
+    plan = plan_of(desk, arguments, _tell)
     top = project.project_at(plan.project or script.parent).work_tree
     assert top is not None
     if not script.is_relative_to(top.resolve()):

@@ -6,21 +6,20 @@ import argparse
 import getpass
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from colab_kernel import sessions
 from colab_magics import project_commands, tunnel_files
-from colab_magics.commands import Desk
+from colab_magics.commands import Desk, no_more
 from colab_magics.display.handles import JobCard
 from colab_magics.display.hints import typed
 from colab_magics.display.live import Renderable, in_notebook
 from colab_magics.display.tunnels import TunnelCard, TunnelRow, TunnelTable
 from colab_magics.display.watching import Lines
 from colab_magics.errors import UsageError
-from colab_magics.project_commands import sync_view
+from colab_magics.project_commands import plan_of, sync_view
 from colab_magics.tunnel import jobs
-from colab_magics.tunnel.plan import Plan
 from colab_magics.tunnel.session import (
     Session,
     close_session,
@@ -58,19 +57,14 @@ def _open(desk: Desk, arguments: argparse.Namespace, target: str) -> TunnelCard:
         screen.update(Lines((sentence,)))
         said.append(sentence)
 
-    plan = Plan(
+    plan = replace(
+        plan_of(desk, arguments, say),
         name=arguments.name,
-        project=None if arguments.project is None else Path(arguments.project).expanduser().absolute(),
-        remote_root=arguments.remote_root,
-        yes=arguments.yes,
-        say=say,
         ask=_ask,
-        folder=desk.folder,
         python=arguments.python,
         ssh_config=desk.settings.ssh_config,
         remote=arguments.remote or desk.settings.remote,
         branch=desk.settings.branch,
-        max_file_bytes=desk.settings.max_file_bytes,
     )
     try:
         return _card(open_session(parse_target(target) if target else usual_target(plan), plan))
@@ -105,7 +99,7 @@ def _card(session: Session) -> TunnelCard:
 
 
 def _status(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> TunnelTable:
-    _no_more(rest, after="status")
+    no_more(rest, after="status")
     runtimes = {runtime.name: runtime for runtime in sessions.load().runtimes}
     rows = []
     for one in open_sessions():
@@ -118,7 +112,7 @@ def _status(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Tunne
 
 def _close(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Lines:
     name = rest[0] if rest else None
-    _no_more(rest[1:], after="close")
+    no_more(rest[1:], after="close")
     reached, _ = the_session(name)
     note = close_session(reached)
     closed = f"{reached.name} ({reached.target}) is closed."
@@ -142,11 +136,6 @@ def _job(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Renderab
         notes=(f"Its kernel is {visit.display_name!r}, in every kernel picker.",),
         next_step="JupyterLab's debugger shows where it stands; cells are evaluated there.",
     )
-
-
-def _no_more(words: list[str], *, after: str) -> None:
-    if words:
-        raise UsageError(f"{after} does not know what {words[0]!r} is for")
 
 
 VERBS: Mapping[str, Verb] = {

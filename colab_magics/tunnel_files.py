@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from colab_magics.commands import Desk
+from colab_magics.commands import Desk, no_more
 from colab_magics.display import formats
 from colab_magics.display.hints import typed
 from colab_magics.display.live import Renderable, in_notebook
@@ -55,8 +55,7 @@ def get(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Lines:
 
 def list_files(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> FileTable:
     """`ls [DIR]`: what is there."""
-    if len(rest) > 1:
-        raise UsageError(f"ls does not know what {rest[1]!r} is for")
+    no_more(rest[1:], after="ls")
     _, runtime = the_session(arguments.name)
     found = files.list_folder(runtime, rest[0] if rest else "")
     return FileTable(found["path"], found["entries"])
@@ -64,8 +63,7 @@ def list_files(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Fi
 
 def terminal(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Renderable:
     """`terminal`: a shell there, in this terminal."""
-    if rest:
-        raise UsageError(f"terminal does not know what {rest[0]!r} is for")
+    no_more(rest, after="terminal")
     reached, runtime = the_session(arguments.name)
     if in_notebook():
         return Lines(
@@ -81,8 +79,7 @@ def terminal(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Rend
 
 def gpu(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Renderable:
     """`gpu`: memory and load, live until it is interrupted; once where nothing can be drawn over."""
-    if rest:
-        raise UsageError(f"gpu does not know what {rest[0]!r} is for")
+    no_more(rest, after="gpu")
     reached, runtime = the_session(arguments.name)
     screen = desk.screen()
     with Hand.open(runtime) as hand:

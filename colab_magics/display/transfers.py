@@ -66,8 +66,7 @@ class FileTable:
         return str(self)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        page = f'<div style="{markup.MONOSPACE};white-space:pre">{markup.escape(str(self))}</div>'
-        return {"text/plain": str(self), "text/html": markup.wrap(page)}
+        return _in_columns(str(self))
 
     @staticmethod
     def _cells(entry: Mapping[str, Any]) -> tuple[str, str, str, str]:
@@ -104,8 +103,7 @@ class LoadTable:
         return str(self)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        page = f'<div style="{markup.MONOSPACE};white-space:pre">{markup.escape(str(self))}</div>'
-        return {"text/plain": str(self), "text/html": markup.wrap(page)}
+        return _in_columns(str(self))
 
     @staticmethod
     def _gpu(gpu: Mapping[str, Any]) -> tuple[str, str, str, str]:
@@ -114,6 +112,12 @@ class LoadTable:
         about += [f"{celsius:.0f} °C"] if celsius is not None else []
         bar, size = _used(gpu.get("memory_used_bytes"), gpu.get("memory_bytes"))
         return gpu["name"], bar, size, ", ".join(about)
+
+
+def _in_columns(text: str) -> dict[str, str]:
+    """Text in columns, for a terminal and a notebook."""
+    page = f'<div style="{markup.MONOSPACE};white-space:pre">{markup.escape(text)}</div>'
+    return {"text/plain": text, "text/html": markup.wrap(page)}
 
 
 def _used(used: int | None, total: int | None) -> tuple[str, str]:

@@ -198,7 +198,7 @@ class Visitor:
         def then(reply: Mapping[str, Any]) -> None:
             self._answer(ask, {**reply, "seq": content.get("seq", 0), "request_seq": content.get("seq", 0)})
 
-        self._ask_job(command, outward(command, arguments, self._places), then, now=ask.now)
+        self.ask_job(command, outward(command, arguments, self._places), then, now=ask.now)
 
     def _execute(self, ask: _Ask) -> None:
         content = ask.message.parsed_content
@@ -224,7 +224,7 @@ class Visitor:
                 self._fail(ask, _GOES_ON)
 
         where = {"threadId": self._stopped, "startFrame": 0, "levels": _FRAMES}
-        self._ask_job("stackTrace", where, in_frames, now=ask.now)
+        self.ask_job("stackTrace", where, in_frames, now=ask.now)
 
     def _evaluate_in(self, ask: _Ask, code: str, frames: Sequence[int], first: str = "") -> None:
         """Evaluate in the first of these frames; where it lacks a name, go on with the others."""
@@ -239,7 +239,7 @@ class Visitor:
                 self._show(ask, str((reply.get("body") or {}).get("result") or ""))
 
         arguments = {"expression": code, "frameId": frames[0], "context": "repl"}
-        self._ask_job("evaluate", arguments, show, now=ask.now)
+        self.ask_job("evaluate", arguments, show, now=ask.now)
 
     def _show(self, ask: _Ask, text: str) -> None:
         self._count += 1
@@ -257,10 +257,10 @@ class Visitor:
             return
         for path in self._breakpoints:
             arguments = {"source": {"path": path}, "breakpoints": []}
-            self._ask_job("setBreakpoints", arguments, lambda reply: None, now=now)
+            self.ask_job("setBreakpoints", arguments, lambda reply: None, now=now)
         self._breakpoints.clear()
         if self._stopped is not None:
-            self._ask_job("continue", {"threadId": self._stopped}, lambda reply: None, now=now)
+            self.ask_job("continue", {"threadId": self._stopped}, lambda reply: None, now=now)
             self._stopped = None
 
     def begin(self, *, pause: bool, now: float) -> None:
@@ -270,10 +270,10 @@ class Visitor:
             threads = (reply.get("body") or {}).get("threads") or []
             self._main = next((each["id"] for each in threads if each.get("name") == "MainThread"), None)
             if pause and self._main is not None and self._stopped is None:
-                self._ask_job("pause", {"threadId": self._main}, lambda answer: None, now=now)
+                self.ask_job("pause", {"threadId": self._main}, lambda answer: None, now=now)
 
-        self._ask_job("debugInfo", {}, self._catch_up, now=now)
-        self._ask_job("threads", {}, know, now=now)
+        self.ask_job("debugInfo", {}, self._catch_up, now=now)
+        self.ask_job("threads", {}, know, now=now)
 
     def _catch_up(self, reply: Mapping[str, Any]) -> None:
         stopped = (reply.get("body") or {}).get("stoppedThreads") or []
@@ -293,10 +293,7 @@ class Visitor:
     # --- making messages -----------------------------------------------------------------------------------
 
     def ask_job(self, command: str, arguments: Mapping[str, Any], then: Then, *, now: float) -> None:
-        """A question of this process's own to the job's debugger."""
-        self._ask_job(command, arguments, then, now=now)
-
-    def _ask_job(self, command: str, arguments: Mapping[str, Any], then: Then, *, now: float) -> None:
+        """Ask the job's debugger something; `then` gets its reply."""
         self._seq += 1
         content: Any = {"type": "request", "seq": self._seq, "command": command, "arguments": dict(arguments)}
         message = self._make.request("debug_request", content, channel=Channel.CONTROL, now=now)
