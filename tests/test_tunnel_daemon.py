@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import queue
 import ssl
 import subprocess
@@ -20,6 +19,7 @@ import daemons
 import harness
 import psutil
 import pytest
+import tunnel_stage
 from daemons import Project
 from git_http import PASSWORDS, GitHttpServer
 from jupyter_servers import TOKEN, Certificate, jupyter_server, make_certificate
@@ -114,16 +114,7 @@ def start(person: Project, tmp_path: Path) -> Iterator[Start]:
 
 
 def colab(person: Project, *words: str) -> Done:
-    return subprocess.run(
-        [sys.executable, "-m", "colab_magics.cli", *words],
-        cwd=person.folder,
-        env=os.environ,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    return tunnel_stage.colab(*words, cwd=person.folder)
 
 
 def letters(remote: Path) -> list[str]:

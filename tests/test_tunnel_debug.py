@@ -15,6 +15,7 @@ from pathlib import Path
 import harness
 import psutil
 import pytest
+import tunnel_stage
 from dap_client import DapClient
 from jupyter_servers import TOKEN, jupyter_server
 from kernel_environments import Stack, python_of
@@ -79,9 +80,7 @@ def command(*words: str) -> list[str]:
 
 
 def colab(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*words), cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
-    )
+    return tunnel_stage.colab("tunnel", *words, cwd=folder)
 
 
 def processes(word: str) -> list[psutil.Process]:

@@ -16,11 +16,11 @@ from pathlib import Path
 import harness
 import psutil
 import pytest
-from jupyter_servers import TOKEN, JupyterServer, jupyter_server
+from jupyter_servers import JupyterServer, jupyter_server
 from kernel_environments import Stack, python_of
 from tcp_proxies import TcpProxy
+from tunnel_stage import runtime_at
 
-from colab_kernel.runtime import Runtime, TokenSource
 from colab_magics.errors import TunnelError, UsageError
 from colab_magics.tunnel.forward import WINDOW_BYTES, Forward, open_carrier
 
@@ -39,10 +39,6 @@ NOBODY = 65534
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
     with jupyter_server(tmp_path_factory.mktemp("server")) as one:
         yield one
-
-
-def runtime(port: int) -> Runtime:
-    return Runtime(name="far", url=f"http://127.0.0.1:{port}", token=TokenSource(value=TOKEN))
 
 
 @contextlib.contextmanager
@@ -74,7 +70,7 @@ def service(serve: Serve) -> Iterator[int]:
 
 @contextlib.contextmanager
 def forwarded(server_port: int, there: int) -> Iterator[Forward]:
-    forward = Forward(lambda: open_carrier(runtime(server_port)), there=there)
+    forward = Forward(lambda: open_carrier(runtime_at(server_port)), there=there)
     try:
         yield forward
     finally:
@@ -196,7 +192,7 @@ def test_another_user_of_this_machine_is_refused(server: JupyterServer) -> None:
     greet: Serve = lambda connection: connection.sendall(b"hello")  # noqa: E731
     said: list[str] = []
     with service(greet) as there:
-        forward = Forward(lambda: open_carrier(runtime(server.port)), there=there, say=said.append)
+        forward = Forward(lambda: open_carrier(runtime_at(server.port)), there=there, say=said.append)
         try:
             command = [sys.executable, "-c", READ, str(forward.port)]
             ours = subprocess.run([*command, "0"], capture_output=True, text=True, check=True)
@@ -230,14 +226,14 @@ def test_a_port_here_that_is_taken_is_a_sentence(server: JupyterServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=rf"^port {port} of this machine cannot be had \(.+\): name"):
-            Forward(lambda: open_carrier(runtime(server.port)), there=1, port=port)
+            Forward(lambda: open_carrier(runtime_at(server.port)), there=1, port=port)
 
 
 def test_a_machine_that_is_gone_is_a_sentence_and_leaves_no_port(server: JupyterServer) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         with pytest.raises(TunnelError):
-            Forward(lambda: open_carrier(runtime(free.getsockname()[1])), there=1)
+            Forward(lambda: open_carrier(runtime_at(free.getsockname()[1])), there=1)
 
 
 @pytest.mark.colab_pins

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import harness
 import pytest
-from jupyter_servers import TOKEN, JupyterServer, jupyter_server
+from jupyter_servers import JupyterServer, jupyter_server
 from tcp_proxies import TcpProxy
+from tunnel_stage import runtime_at
 
-from colab_kernel.runtime import Runtime, TokenSource
 from colab_magics.errors import TunnelError
 from colab_magics.tunnel.hand import Hand
 
@@ -36,13 +36,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
         yield one
 
 
-def runtime(port: int) -> Runtime:
-    return Runtime(name="far", url=f"http://127.0.0.1:{port}", token=TokenSource(value=TOKEN))
-
-
 @pytest.fixture
 def hand(server: JupyterServer) -> Iterator[Hand]:
-    with Hand.open(runtime(server.port)) as one:
+    with Hand.open(runtime_at(server.port)) as one:
         yield one
 
 
@@ -80,7 +76,8 @@ def test_answers_come_in_order_however_many_are_asked_at_once(hand: Hand) -> Non
 def test_what_nobody_asked_is_told(server: JupyterServer) -> None:
     told: list[tuple[int, bytes]] = []
     with Hand.open(
-        runtime(server.port), on_event=lambda content, buffers: told.append((content["n"], bytes(buffers[0])))
+        runtime_at(server.port),
+        on_event=lambda content, buffers: told.append((content["n"], bytes(buffers[0]))),
     ) as hand:
         hand.run(ECHO)
         hand.ask("count", to=5)
@@ -98,13 +95,13 @@ def test_the_machine_is_described(hand: Hand) -> None:
 
 def test_its_kernel_is_gone_afterwards(server: JupyterServer) -> None:
     before = set(server.kernel_ids())
-    with Hand.open(runtime(server.port)):
+    with Hand.open(runtime_at(server.port)):
         assert len(set(server.kernel_ids()) - before) == 1
     assert set(server.kernel_ids()) == before
 
 
 def test_a_connection_that_breaks_ends_what_was_asked(server: JupyterServer) -> None:
-    with TcpProxy(server.port) as network, Hand.open(runtime(network.port)) as hand:
+    with TcpProxy(server.port) as network, Hand.open(runtime_at(network.port)) as hand:
         hand.run(ECHO)
         slow = hand.begin("echo")
         slow.result(60)
@@ -115,7 +112,7 @@ def test_a_connection_that_breaks_ends_what_was_asked(server: JupyterServer) -> 
 
 def test_a_kernel_that_is_not_to_be_had_is_a_sentence() -> None:
     with pytest.raises(TunnelError, match="nobody listens there"):
-        Hand.open(runtime(1))
+        Hand.open(runtime_at(1))
 
 
 def test_an_answer_that_does_not_come_is_given_up(hand: Hand) -> None:

@@ -13,7 +13,7 @@ from colab_magics.errors import UsageError
 from colab_magics.tunnel import jsonc
 from colab_magics.tunnel.launch_json import entry, known_port, with_entry, write_entry
 
-WANTED = entry("Colab GPU — local", port=5678, remote_root="/root/colab/p")
+WANTED = entry("Colab GPU — local", port=5678, remote_root="/home/ada/colab/p")
 
 THEIRS = """{
   // Use IntelliSense, "it" says, {here}
@@ -52,7 +52,7 @@ def test_the_second_time_only_what_differs_changes() -> None:
     theirs = once.replace(
         '"request": "attach",', '"request": "attach", // by the tunnel\n "justMyCode": false,'
     )
-    again = with_entry(theirs, entry("Colab GPU — local", port=9999, remote_root="/root/colab/p"))
+    again = with_entry(theirs, entry("Colab GPU — local", port=9999, remote_root="/home/ada/colab/p"))
     assert again.replace("9999", "5678") == theirs
 
 

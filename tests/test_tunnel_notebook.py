@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ import kernel_environments
 import nbclient
 import psutil
 import pytest
+import tunnel_stage
 from kernel_client import Frontend
 from proxy_process import proxy_process
 from sshd_relay import Relay, free_port, reaches, sshd_relay
@@ -137,15 +136,7 @@ def relay(tmp_path: Path) -> Iterator[Relay]:
 
 
 def colab(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "colab_magics.cli", "tunnel", *words],
-        env={**os.environ, **env},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    return tunnel_stage.colab("tunnel", *words, env=env, timeout_s=PATIENCE_S)
 
 
 def server_of(machine: Machine) -> psutil.Process:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import official_client
 import pytest
+import tunnel_stage
 from jupyter_servers import UNLIMITED, JupyterServer, jupyter_server
 from kernel_client import Frontend
 from official_client import Backend
@@ -57,14 +57,7 @@ def google(own_home: Path, proxy: RuntimeProxy, monkeypatch: pytest.MonkeyPatch)
 
 
 def colab(*words: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "colab_magics.cli", *words],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = tunnel_stage.colab(*words)
     assert TOKENS_BEGIN not in done.stdout + done.stderr
     return done
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import harness
 import pytest
+import tunnel_stage
 from debug_cell import Cell, NotebookDebugger
 from jupyter_servers import TOKEN, jupyter_server
 from kernel_client import Frontend
@@ -324,15 +324,7 @@ def own_home(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def colab(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "colab_magics.cli", "tunnel", *words],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return tunnel_stage.colab("tunnel", *words, cwd=folder)
 
 
 MODULE = """\

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from jupyter_client.manager import start_new_kernel
 from jupyter_servers import TOKEN, JupyterServer, jupyter_server
 from kernel_client import Frontend
 from proxy_process import proxy_process
+from tunnel_stage import colab
 
 from colab_kernel import sessions
 from colab_kernel.runtime import Runtime, TokenSource
@@ -43,18 +42,6 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
     with jupyter_server(tmp_path_factory.mktemp("server")) as one:
         yield one
-
-
-def colab(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "colab_magics.cli", *words],
-        env=os.environ,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def kernelspecs(folder: Path) -> list[str]:
