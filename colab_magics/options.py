@@ -129,6 +129,10 @@ TUNNEL = (
     _flag("--yes", "do not ask; with sync and --project: take what was edited there"),
     _flag("--pause", "with job: stop it wherever it is"),
     _value("--evaluate", "with job: what an expression is where it stands", "EXPRESSION"),
+    _flag(
+        "--vscode",
+        "with job: a port for VS Code's debugger and an entry in launch.json; in a terminal until it is over",
+    ),
     _flag("--look", "with job: show its stacks once, and change nothing"),
 )
 

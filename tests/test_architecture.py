@@ -83,6 +83,7 @@ LAYERS: tuple[tuple[str, Layer, str | None], ...] = (
     ("colab_magics/embedded", Layer.EMBEDDED, None),
     ("colab_magics/commands", Layer.COMMAND, "commands"),
     ("colab_magics/tunnel_commands", Layer.COMMAND, "commands"),
+    ("colab_magics/job_commands", Layer.COMMAND, "commands"),
     ("colab_magics/project_commands", Layer.COMMAND, "commands"),
     ("colab_magics/tunnel_files", Layer.COMMAND, "commands"),
     ("colab_magics/demo", Layer.COMMAND, None),

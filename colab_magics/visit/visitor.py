@@ -285,6 +285,11 @@ class Visitor:
         """This process shall end."""
         self.is_over = True
 
+    def job_has_ended(self, *, now: float) -> None:
+        """The job is over: there is nothing to step through any more."""
+        self._stopped = None
+        self._publish(self._make.debug_event(self._made_event("terminated"), now=now))
+
     def leave(self, *, now: float) -> None:
         """The visitor is gone without a word: the job runs on, unless it is held for whoever comes next."""
         if not self._is_held:
