@@ -125,7 +125,10 @@ def test_a_held_job_shows_its_failure_at_once_and_fails_when_it_is_let_go(
                 assert "sourceReference" not in module["source"]
                 assert inside["locals"]["spread"] == "0.0"
                 error = ada.request("exceptionInfo", threadId=inside["threadId"])
-                assert "ZeroDivisionError" in error["exceptionId"]
+                assert error["exceptionId"] == "ZeroDivisionError"
+                trace = error["details"]["stackTrace"]
+                assert f'File "{project / "batches.py"}", line 3, in scale\n' in trace
+                assert 'File "the queued cell", line 4, in <module>\n' in trace
                 assert (cell["source"]["name"], cell["line"]) == ("the queued cell", 4)
                 text = ada.request(
                     "source", source=cell["source"], sourceReference=cell["source"]["sourceReference"]

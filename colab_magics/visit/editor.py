@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from colab_magics.visit.places import CELL
+
 Content = dict[str, Any]
 Then = Callable[[Mapping[str, Any]], None]
-
-CELL = "the queued cell"
 
 
 @dataclass(slots=True)
