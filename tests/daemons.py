@@ -15,10 +15,10 @@ from pathlib import Path
 import harness
 
 from colab_magics.daemon.assignment import Limits
-from colab_magics.daemon.hands import Setup
 from colab_magics.daemon.home import Home
 from colab_magics.daemon.loop import Daemon
 from colab_magics.daemon.pace import DaemonSettings
+from colab_magics.daemon.preparation import Setup
 from colab_magics.jobs.plan import Job
 from colab_magics.jobs.spec import JobSpec
 from colab_magics.jobs.state import Event, State

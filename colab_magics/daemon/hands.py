@@ -6,13 +6,14 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from colab_magics.daemon.assignment import Assignment, Limits, Live, Outcome, Stop
+from colab_magics.daemon.assignment import Live, Outcome, Stop
 from colab_magics.daemon.attempt import Attempt
 from colab_magics.daemon.home import Home
+from colab_magics.daemon.preparation import Preparation, Setup
 from colab_magics.daemon.spool import drop_outcome, load_outcome, save_outcome
 from colab_magics.daemon.verdict import refuse
 from colab_magics.daemon.workspace import end_left_over
@@ -29,16 +30,6 @@ from colab_magics.store.base import Store
 logger = logging.getLogger(__name__)
 
 RETRY_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """How a daemon runs its jobs: with which interpreter, environment, limits, and what it must hide."""
-
-    python: Path
-    limits: Limits
-    environment: Mapping[str, str]
-    secrets: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +56,8 @@ class Hands:
             setup: how jobs run.
             wake: called whenever something is over.
         """
-        self._store, self._home, self._setup, self._wake = store, home, setup, wake
+        self._store, self._home, self._wake = store, home, wake
+        self._preparation = Preparation(store, home, setup)
         self._changed = threading.Condition()
         self._waiting: list[tuple[JobSpec, int]] = []
         self._running: tuple[Key, Attempt | None] | None = None
@@ -243,7 +235,7 @@ class Hands:
         (folder / "scratch").mkdir(parents=True)
         while True:
             try:
-                attempt = self._prepare(spec, number, folder)
+                attempt = self._preparation.prepare(spec, number, folder)
                 break
             except UnreachableError as error:
                 logger.warning("the code of %s cannot be fetched yet: %s", spec.job_id, error)
@@ -263,52 +255,6 @@ class Hands:
         if stopped is not None:
             attempt.stop(stopped)
         return attempt.run()
-
-    def _prepare(self, spec: JobSpec, number: int, folder: Path) -> Attempt:
-        scratch, code = folder / "scratch", folder / "code"
-        commit = self._store.checkout(spec, code)
-        inputs = {}
-        for each in spec.inputs:
-            target = scratch / "inputs" / Path(each.path).name
-            target.parent.mkdir(exist_ok=True)
-            target.write_bytes(self._file_beside(each.path))
-            inputs[each.name] = (each.kind, target)
-        assignment = Assignment(
-            spec=spec,
-            attempt=number,
-            worker=self._home.worker,
-            checkout=code,
-            scratch=scratch,
-            cell_source=self._cell_source(spec.cell) if spec.cell else None,
-            inputs=inputs,
-            requirements=self._file_beside(spec.requirements) if spec.requirements else None,
-            python=self._setup.python,
-            code=commit,
-        )
-        attempt = Attempt(
-            assignment,
-            limits=self._setup.limits,
-            environment=self._setup.environment,
-            secrets=self._setup.secrets,
-            envs_dir=self._home.environments,
-        )
-        if number > 1:
-            self._store.load_checkpoint(spec.job_id, attempt.checkpoint_folder)
-        return attempt
-
-    def _cell_source(self, path: str) -> str:
-        try:
-            return self._file_beside(path).decode()
-        except UnicodeDecodeError as error:
-            raise SpecError(f"the cell {path} is not UTF-8 text: queue it again") from error
-
-    def _file_beside(self, path: str) -> bytes:
-        data = self._store.read_input(path)
-        if data is None:
-            raise MissingError(
-                f"{path}, which the job names, is not on the branch any more: queue the job again"
-            )
-        return data
 
     def _keep_large_files(self, key: Key, folder: Path) -> None:
         large = folder / "scratch" / "kept"

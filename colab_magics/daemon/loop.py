@@ -14,11 +14,12 @@ from statistics import median
 from colab_magics.daemon.answers import Answers, Reception
 from colab_magics.daemon.assignment import Stop as StopAttempt
 from colab_magics.daemon.farewell import end_all
-from colab_magics.daemon.hands import Finished, Hands, Setup
+from colab_magics.daemon.hands import Finished, Hands
 from colab_magics.daemon.heartbeat import Heartbeat
 from colab_magics.daemon.home import Home
 from colab_magics.daemon.leavings import files_of, place, superseded_files
 from colab_magics.daemon.pace import DaemonSettings, Pushes
+from colab_magics.daemon.preparation import Setup
 from colab_magics.daemon.upkeep import Upkeep
 from colab_magics.daemon.witness import Witness
 from colab_magics.errors import CorruptError, RefusedError, StoreError, UnreachableError
