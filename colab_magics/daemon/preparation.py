@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from colab_magics.daemon.assignment import Assignment, Limits
 from colab_magics.daemon.attempt import Attempt
 from colab_magics.daemon.home import Home
+from colab_magics.daemon.room import Room
 from colab_magics.errors import MissingError, SpecError
 from colab_magics.jobs.spec import JobSpec
 from colab_magics.store.base import Store
@@ -16,12 +17,16 @@ from colab_magics.store.base import Store
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How a daemon runs its jobs: with which interpreter, environment, limits, and what it must hide."""
+    """How a daemon runs its jobs: with which interpreter, environment, limits, and what it must hide.
+
+    `room` is what must be free for a job to begin beside one that is held.
+    """
 
     python: Path
     limits: Limits
     environment: Mapping[str, str]
     secrets: Sequence[str]
+    room: Room = field(default_factory=Room)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +43,11 @@ class Preparation:
     home: Home
     setup: Setup
 
-    def prepare(self, spec: JobSpec, number: int, folder: Path) -> Attempt:
+    def prepare(self, spec: JobSpec, number: int, folder: Path, *, moved: Callable[[], None]) -> Attempt:
         """The attempt `number` of a job, with all that it needs below `folder`, where `scratch` is made.
+
+        Args:
+            moved: called, in the attempt's thread, when it is held at its failure or goes on from there.
 
         Raises:
             UnreachableError: the remote does not answer.
@@ -72,6 +80,7 @@ class Preparation:
             environment=self.setup.environment,
             secrets=self.setup.secrets,
             envs_dir=self.home.environments,
+            moved=moved,
         )
         if number > 1:
             self.store.load_checkpoint(spec.job_id, attempt.checkpoint_folder)
