@@ -60,6 +60,7 @@ LAYERS: tuple[tuple[str, Layer, str | None], ...] = (
     ("colab_magics/daemon/heartbeat", Layer.COMPOSITION, "daemon"),
     ("colab_magics/daemon/in_notebook", Layer.COMPOSITION, "daemon"),
     ("colab_magics/daemon/loop", Layer.COMPOSITION, "daemon"),
+    ("colab_magics/daemon/preparation", Layer.COMPOSITION, "daemon"),
     ("colab_magics/daemon/service", Layer.COMPOSITION, "daemon"),
     ("colab_magics/daemon/*", Layer.SHELL, "daemon"),
     ("colab_magics/grids", Layer.PART, None),

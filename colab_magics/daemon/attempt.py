@@ -44,6 +44,7 @@ from colab_magics.jobs.state import TRANSITIONS, State, Verb
 from colab_magics.store.variables import Kind, suffix_of
 
 _TRACEBACK_BYTES = 256_000
+_HELD_TICK_S = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Attempt:
         environment: Mapping[str, str],
         secrets: Sequence[str] = (),
         envs_dir: Path,
+        moved: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         """Make ready; nothing runs yet.
@@ -70,10 +72,11 @@ class Attempt:
             secrets: what must not be seen in anything that leaves, beside the values of variables of
                 `environment` and of the job whose names say that they are secret.
             envs_dir: where overlay environments and lists of packages are kept, shared by all attempts.
+            moved: called, in the thread of `run`, when it is held at its failure or goes on from there.
             now: Unix seconds, for the record; durations are measured apart.
         """
         self._assignment, self._limits, self._environment = assignment, limits, environment
-        self._envs_dir, self._now = envs_dir, now
+        self._envs_dir, self._moved, self._now = envs_dir, moved, now
         self._workspace = Workspace(assignment.scratch)
         self._token = randomness.token_hex(16)
         hidden = [*secrets, *secrets_in(environment), *secrets_in(dict(assignment.spec.env))]
@@ -84,6 +87,7 @@ class Attempt:
         self._log: Log | None = None
         self._phase = Phase.STARTING
         self._held: tuple[str, float | None] = ("", None)
+        self._was_held = False
         self._cell: CellRun | None = None
         self._started_at, self._begun = now(), time.monotonic()
         self._last_live: Live | None = None
@@ -102,6 +106,11 @@ class Attempt:
     def checkpoint_folder(self) -> Path:
         """COLAB_CHECKPOINT_DIR; what is put here before `run` is there when the job starts."""
         return self._workspace.checkpoint
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it stands at its failure at this moment."""
+        return self._phase is Phase.HELD
 
     def stop(self, why: Stop) -> None:
         """Ask the attempt to end. The first reason counts; asking again, or after its end, does nothing."""
@@ -205,7 +214,8 @@ class Attempt:
         assert self._log is not None
         limits = self._limits
         self._log.limit_disk(limits.log_on_disk_bytes, head_bytes=limits.log_bytes)
-        return meter.tick(child)
+        # What a GPU's memory has more of from then on may be the next job's.
+        return _HELD_TICK_S if self._was_held else meter.tick(child)
 
     def _interpreter(self, watch: Watch) -> tuple[Path, Verdict | None]:
         """The interpreter for the job; a verdict where there is none because installing failed."""
@@ -370,7 +380,10 @@ class Attempt:
     def _enter(self, phase: Phase, held: str, left_s: float) -> None:
         until = self._now() + left_s if phase is Phase.HELD else None
         self._held = one_line(self._masker.mask_text(held)), until
-        self._phase = phase
+        before, self._phase = self._phase, phase
+        if Phase.HELD in (before, phase):
+            self._was_held = True
+            self._moved()
 
     def _look(self, tail: str, progress: Progress | None) -> Live:
         return Live(

@@ -31,6 +31,9 @@ FRAMES = 20
 ALONE_S = 60.0
 """How long a paused cell waits for a visitor who is gone."""
 
+_NO_DESCRIPTION = "exception: no description"
+"""What pydevd says of an exception without a message. Source: pydevd_comm.py, debugpy 1.8.15"""
+
 Take = Callable[[str, Message], None]
 
 
@@ -116,7 +119,10 @@ class JobDebugger:
         return None
 
     def let_go(self) -> None:
-        """Have the cell go on, without waiting for the answer."""
+        """Have the cell go on, without waiting for the answer.
+
+        Once for each stop: a second `continue` would silence control (colab_kernel.debugger_stops).
+        """
         if self.stops.thread is not None:
             content = {
                 "type": "request",
@@ -125,6 +131,7 @@ class JobDebugger:
                 "arguments": {"threadId": self.stops.thread},
             }
             self._kernel.send("debug_request", content, channel="control")
+            self.stops.go(now=time.monotonic())
 
     def look_after(self, *, is_visited: Callable[[], bool]) -> None:
         """Have a cell go on whose visitor has been gone for a minute; one that is held stays held."""
@@ -149,13 +156,19 @@ class JobDebugger:
         stack = self.ask("stackTrace", {**thread, "startFrame": 0, "levels": FRAMES})
         told = (error or {}).get("body") or {}
         lines = [
-            f"  {frame['name'].partition(' (')[0]}, line {frame['line']} of {_file(frame)}"
+            f"  {_function(frame)}, line {frame['line']} of {_file(frame)}"
             for frame in reversed(((stack or {}).get("body") or {}).get("stackFrames") or [])
         ]
         # pydevd notes behind the name in which frame it really stopped.
         name = str(told.get("exceptionId") or "an exception").partition("(note:")[0].strip()
-        said = f"{name}: {told.get('description') or ''}".rstrip(": ")
+        description = str(told.get("description") or "").removeprefix(_NO_DESCRIPTION)
+        said = f"{name}: {description}".rstrip(": ")
         return "\n".join([*lines, said])
+
+
+def _function(frame: Mapping[str, Any]) -> str:
+    name = str(frame["name"]).partition(" (")[0]
+    return "<module>" if name.startswith("<cell line") else name  # IPython 7's name for it
 
 
 def _file(frame: Mapping[str, Any]) -> str:
