@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import harness
 import pytest
-from attempt_harness import Job, make_job
+from attempt_harness import make_job
+from visit_stage import wait_for
 
 from colab_magics.daemon import doors
 from colab_magics.daemon.assignment import Phase, Stop
@@ -29,10 +29,6 @@ train()
 @pytest.fixture(autouse=True)
 def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-
-
-def wait_for(job: Job, phase: Phase) -> None:
-    harness.wait_until(lambda: job.attempt.live().phase is phase, what=f"the phase {phase}")
 
 
 def test_a_cell_that_fails_is_held_for_its_time_and_fails_then(tmp_path: Path) -> None:

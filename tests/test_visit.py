@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import harness
 import pytest
-from attempt_harness import Job, make_job
-from jupyter_client.connect import write_connection_file
-from kernel_client import Debugger, Frontend
+from attempt_harness import make_job
+from kernel_client import Debugger
+from visit_stage import visitor, visitor_process, wait_for
 
-from colab_magics.daemon import doors
 from colab_magics.daemon.assignment import Phase
 from colab_magics.jobs.state import Verb
 
@@ -35,35 +28,6 @@ FAILS = "values = [3, 2, 1, 0]\nfor value in values:\n    quotient = 6 / value\n
 @pytest.fixture(autouse=True)
 def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-
-
-def wait_for(job: Job, phase: Phase) -> None:
-    harness.wait_until(lambda: job.attempt.live().phase is phase, what=f"the phase {phase}")
-
-
-def door_path() -> Path:
-    return harness.wait_until(lambda: next(iter(doors.folder().glob("*.json")), None), what="the door")
-
-
-@contextlib.contextmanager
-def visitor_process(
-    folder: Path, *more: str, name: str = "visit"
-) -> Iterator[tuple[subprocess.Popen[bytes], Frontend]]:
-    """A visitor's kernel, and a frontend that is not connected yet."""
-    path, _ = write_connection_file(str(folder / f"{name}.json"))
-    command = [sys.executable, "-m", "colab_magics.visit", "-f", path, "--door", str(door_path()), *more]
-    with subprocess.Popen(command, env=os.environ) as process:
-        try:
-            yield process, Frontend(json.loads(Path(path).read_text()))
-        finally:
-            process.terminate()
-
-
-@contextlib.contextmanager
-def visitor(folder: Path, *more: str, name: str = "visit") -> Iterator[Frontend]:
-    """A frontend at a visitor's kernel, which answers it to the end."""
-    with visitor_process(folder, *more, name=name) as (_, frontend), frontend:
-        yield frontend
 
 
 def test_a_breakpoint_holds_in_a_cell_that_runs(tmp_path: Path) -> None:
