@@ -87,10 +87,15 @@ QUEUE = (
     ),
     Option(
         ("--debuggable",),
-        "let people step into it while it runs; for a cell that is so where it costs next to nothing",
+        "let people step into it while it runs: a cell, or `python script.py`; for a cell that is so where "
+        "it costs next to nothing",
         {"action": argparse.BooleanOptionalAction, "default": None},
     ),
-    _value("--hold", "keep a cell that fails stopped where it failed, for so long (30m)", "TIME"),
+    _value(
+        "--hold",
+        "keep what fails stopped where it failed, for so long (30m): a cell, or `python script.py`",
+        "TIME",
+    ),
     *PLACE,
     _flag("--wait", "watch until it is done, then sync it"),
     _flag("--dry-run", "show what would be queued, and send nothing"),

@@ -1,6 +1,6 @@
-"""Our code inside a job's kernel: tells where the job is, without a debugger and without stopping it.
+"""Our code inside a job's process: tells where the job is, without a debugger and without stopping it.
 
-Whoever connects to the socket gets the stacks as text: all frames of the cell's thread, its innermost ones
+Whoever connects to the socket gets the stacks as text: all frames of the main thread, its innermost ones
 with their variables, and the innermost frame of each other thread. The socket is in a folder that only the
 job's user may enter.
 """
@@ -19,6 +19,7 @@ from types import FrameType
 INNERMOST = 3
 _VARIABLES = 40
 _IPYTHONS = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open", "debugpy"})
+_LAUNCHERS = frozenset({"ipykernel_launcher", "script_start"})
 _MACHINERY = frozenset(
     {
         "ipykernel",
@@ -35,8 +36,12 @@ _MACHINERY = frozenset(
 )
 
 
-def begin(path: Path) -> None:
-    """Answer from now on, in a thread that the debugger leaves alone. A path too long for a socket: never."""
+def begin(path: Path, *, what: str = "the cell") -> None:
+    """Answer from now on, in a thread that the debugger leaves alone. A path too long for a socket: never.
+
+    Args:
+        what: what the main thread runs.
+    """
     listener = socket.socket(socket.AF_UNIX)
     # By the folder's descriptor, since a socket's path may have 104 bytes on some systems, and 108 on others.
     folder = os.open(path.parent, os.O_RDONLY)
@@ -48,31 +53,31 @@ def begin(path: Path) -> None:
         return
     finally:
         os.close(folder)
-    thread = threading.Thread(target=_answer, args=(listener,), name="colab-look", daemon=True)
+    thread = threading.Thread(target=_answer, args=(listener, what), name="colab-look", daemon=True)
     thread.pydev_do_not_trace = thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
     thread.start()
 
 
-def _answer(listener: socket.socket) -> None:
+def _answer(listener: socket.socket, what: str) -> None:
     while True:
         line, _ = listener.accept()
         with line:
             try:
-                line.sendall(describe(threading.main_thread()).encode("utf-8", "replace"))
+                line.sendall(describe(threading.main_thread(), what=what).encode("utf-8", "replace"))
             except OSError:
                 continue
 
 
-def describe(cell: threading.Thread) -> str:
-    """The stacks of all threads; of the cell's with variables."""
+def describe(main: threading.Thread, *, what: str) -> str:
+    """The stacks of all threads; of the main one with variables."""
     frames = sys._current_frames()
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     told = []
-    if cell.ident in frames:
-        told += ["the cell:", *_stack(frames[cell.ident])]
+    if main.ident in frames:
+        told += [f"{what}:", *_stack(frames[main.ident])]
     for ident, frame in frames.items():
         name = names.get(ident, "?")
-        if ident != cell.ident and not _is_kernel_s(frame):
+        if ident != main.ident and not _is_kernel_s(frame):
             told += [f"thread {name}:", f"  {_place(frame)}"]
     return "\n".join(told) + "\n"
 
@@ -122,5 +127,5 @@ def _place(frame: FrameType) -> str:
 def _is_kernel_s(frame: FrameType) -> bool:
     """Whether it is the kernel's own machinery."""
     module = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-    is_launcher = Path(frame.f_code.co_filename).stem == "ipykernel_launcher"
+    is_launcher = Path(frame.f_code.co_filename).stem in _LAUNCHERS
     return module in _MACHINERY or is_launcher or frame.f_globals is globals()

@@ -143,6 +143,6 @@ def _find(hand: Hand, job: str) -> Mapping[str, Any]:
     if len(found) != 1:
         listed = ", ".join(each["job_id"] for each in known) or "none"
         several = f"{job!r} means several jobs" if found else f"no job {job!r} runs there"
-        raise UsageError(f"{several}; cells that run there: {listed}")
+        raise UsageError(f"{several} that can be looked into; these can: {listed}")
     only: Mapping[str, Any] = found[0]
     return only
