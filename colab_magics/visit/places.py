@@ -47,6 +47,12 @@ def outward(command: str, arguments: Mapping[str, Any], places: Sequence[Place])
     return changed
 
 
+def source_path(arguments: Mapping[str, Any]) -> str:
+    """The file that a request is about; empty if it is about none."""
+    source = arguments.get("source")
+    return str(source.get("path") or "") if isinstance(source, Mapping) else ""
+
+
 def homeward(command: str, body: Mapping[str, Any], places: Sequence[Place]) -> Content:
     """A reply's body as the visitor has to get it."""
     changed: Content = dict(body)

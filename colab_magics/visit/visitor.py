@@ -4,8 +4,7 @@ Whatever only looks goes to the job's debugger. What would end the session that 
 (`attach`, `disconnect`, a restart) is met here: letting go lets the job run on, also one that was in the
 middle of a step. Going away does so too, except where the job is held at its failure: so it stays for the
 next visitor, until its time is over. What would silence the kernel's control channel is met here too (guard).
-A cell that is run is evaluated where the job stands, in the innermost frame that knows its names; while the
-job runs it is refused.
+A cell is evaluated where the job stands, in the innermost frame that knows its names, or refused if it runs.
 
 Source: https://microsoft.github.io/debug-adapter-protocol/specification;
 https://jupyter-client.readthedocs.io/en/stable/messaging.html#debug-request
@@ -22,7 +21,7 @@ from colab_kernel.debugger import RESUMES
 from colab_kernel.made_messages import WITHOUT_KERNEL, MessageMaker
 from colab_kernel.messages import Channel, JsonObject, Message
 from colab_magics.visit.guard import Guard
-from colab_magics.visit.places import Place, homeward, outward
+from colab_magics.visit.places import Place, homeward, outward, source_path
 
 Identities = tuple[bytes, ...]
 Then = Callable[[Mapping[str, Any]], None]
@@ -84,6 +83,7 @@ class Visitor:
         self.leads = leads
         self.is_over = False
         self.visits: list[Visit] = []
+        self._early: list[_Ask] | None = []  # cells that came before it was known how the job stands
         self._make = MessageMaker(session)
         self._capabilities = dict(capabilities)
         self._places = list(places)
@@ -214,7 +214,7 @@ class Visitor:
         ticket: int | None = None,
     ) -> None:
         if command == "setBreakpoints":
-            self._breakpoints.add(str(_path(outward(command, arguments, self._places))))
+            self._breakpoints.add(str(source_path(outward(command, arguments, self._places))))
         if command == "pause" or arguments.get("breakpoints"):
             self._was_let_go = False
         if command in ("evaluate", "setVariable", "setExpression", "copyToGlobals"):
@@ -232,10 +232,10 @@ class Visitor:
         code = str(content.get("code") or "")
         if content.get("silent") or not code.strip():
             self._answer(ask, self._done())  # what frontends and proxies set up for themselves: not in a job
-        elif not self._guard.is_stopped:
-            self._fail(ask, _GOES_ON)
-        elif not self.leads:
-            self._fail(ask, _LOOKS_ON)
+        elif self._early is not None:
+            self._early.append(ask)
+        elif not self._guard.is_stopped or not self.leads:
+            self._fail(ask, _LOOKS_ON if self._guard.is_stopped else _GOES_ON)
         else:
             self._note(ask, {"expression": code})
             self._evaluate(ask, code)
@@ -314,7 +314,12 @@ class Visitor:
             if pause and main is not None and not self._guard.is_stopped:
                 self.ask_job("pause", {"threadId": main}, lambda answer: None, now=now)
 
-        self.ask_job("debugInfo", {}, lambda reply: None, now=now)
+        def see(reply: Mapping[str, Any]) -> None:
+            early, self._early = self._early or [], None
+            for ask in early:
+                self._execute(ask)
+
+        self.ask_job("debugInfo", {}, see, now=now)
         self.ask_job("threads", {}, know, now=now)
 
     def end(self) -> None:
@@ -393,8 +398,3 @@ class _Ask:
     message: Message
     identities: Identities
     now: float
-
-
-def _path(arguments: Mapping[str, Any]) -> str:
-    source = arguments.get("source")
-    return str(source.get("path") or "") if isinstance(source, Mapping) else ""
