@@ -25,7 +25,7 @@ from git_http import PASSWORDS, GitHttpServer
 from jupyter_servers import TOKEN, Certificate, jupyter_server, make_certificate
 from kernel_client import Frontend
 from proxy_process import proxy_process
-from sshd_relay import free_port, sshd_relay
+from ssh_server import SshMachine, free_port
 
 from colab_kernel import sessions
 from colab_magics.jobs.asking import Answer, Ask, serialize_answer
@@ -361,7 +361,7 @@ def test_a_session_through_a_tunnel_that_the_owner_runs(
 def test_a_session_through_a_relay_that_both_sides_log_in_to(
     person: Project, start: Start, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with sshd_relay(own_home / "relay") as relay:
+    with SshMachine(own_home / "relay") as relay:
         monkeypatch.setenv("PATH", relay.environment["PATH"])
         daemon = start("--expose", f"ssh:{relay.user_at}:{relay.port}")
         monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(relay.config))
