@@ -19,6 +19,8 @@ from colab_magics.tunnel.targets import Daemon, Local, Official, Ssh, Url, parse
         ("colab:", Official("")),
         ("gpu-box", Ssh("gpu-box")),
         ("ssh://gpu-box", Ssh("gpu-box")),
+        ("GPU-Box", Ssh("GPU-Box")),
+        ("ssh://Ada@GPU-Box:2222/20022", Ssh("GPU-Box", "Ada", 2222, 20022)),
         ("ssh://ada@gpu.example.org:2222", Ssh("gpu.example.org", "ada", 2222)),
         ("ssh://ada@[2001:db8::1]", Ssh("2001:db8::1", "ada")),
         ("ssh://ada@relay.example.org:2222/20022", Ssh("relay.example.org", "ada", 2222, 20022)),
@@ -61,6 +63,6 @@ def test_a_token_is_not_shown(text: str) -> None:
     assert "s3cret" not in repr(parse_target("https://host?token=s3cret"))
 
 
-@pytest.mark.parametrize("text", ["local", "daemon", "daemon:a1", "colab:x", "ssh://ada@h:22", "https://h/x"])
+@pytest.mark.parametrize("text", ["local", "daemon", "daemon:a1", "colab:x", "ssh://Ada@H:22", "https://h/x"])
 def test_a_target_is_shown_as_it_is_typed(text: str) -> None:
     assert str(parse_target(text)) == text

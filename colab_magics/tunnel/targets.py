@@ -116,7 +116,7 @@ def _ssh(text: str) -> Ssh:
         port = parts.port
     except ValueError:
         raise UsageError(f"{text} has a port that is none: ssh://USER@HOST:PORT") from None
-    host, user = parts.hostname or "", parts.username
+    host, user = _host_in(parts.netloc), parts.username
     path = parts.path.strip("/")
     to = int(path) if _PORT.fullmatch(path) else 0
     is_plain = not (parts.query or parts.fragment or parts.password) and (not path or 0 < to < 65536)
@@ -127,3 +127,12 @@ def _ssh(text: str) -> Ssh:
             "that is there already is ssh://USER@HOST:PORT/ITS-PORT"
         )
     return Ssh(host, user, port, to or None)
+
+
+def _host_in(netloc: str) -> str:
+    """The host as it was typed: `urlsplit` has it in small letters, and a Host of ~/.ssh/config need not be.
+
+    Source: https://man.openbsd.org/ssh_config (PATTERNS)
+    """
+    host = netloc.rpartition("@")[2]
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]

@@ -244,7 +244,7 @@ def _address(content: Mapping[str, Any], plan: Plan, *, name: str) -> str:
 def _relay(text: str, port: int | None) -> Ssh:
     user, _, host = text.rpartition("@")
     target = parse_target(f"ssh://{text}" + (f":{int(port)}" if port else ""))
-    if not isinstance(target, Ssh) or (target.user or "", target.host) != (user, host.lower()):
+    if not isinstance(target, Ssh) or (target.user or "", target.host) != (user, host):
         raise TunnelError(f"the daemon's relay {text!r} is no machine that ssh could reach")
     return target
 
