@@ -95,7 +95,8 @@ def make_parser() -> argparse.ArgumentParser:
     daemon.add_argument(
         "--expose",
         metavar="WAY",
-        help="allow sessions with this machine: loopback, url:https://HOST or ssh:USER@RELAY[:PORT]",
+        help="allow sessions with this machine: loopback, url:https://HOST, ssh:USER@RELAY[:PORT] or "
+        "colab[:SESSION]",
     )
     daemon.add_argument(
         "--expose-port", metavar="PORT", type=int, help="the port of this machine that your tunnel leads to"

@@ -74,6 +74,7 @@ LAYERS: tuple[tuple[str, Layer, str | None], ...] = (
     ("colab_magics/tunnel/plan", Layer.SHARED, None),
     ("colab_magics/tunnel/terms", Layer.SHARED, None),
     ("colab_magics/tunnel/private_server", Layer.SHELL, None),
+    ("colab_magics/tunnel/port_token", Layer.SHELL, None),
     ("colab_magics/tunnel/in_notebook", Layer.EMBEDDED, None),
     ("colab_magics/tunnel/session", Layer.COMPOSITION, "tunnel"),
     ("colab_magics/tunnel/*", Layer.PART, "tunnel"),
