@@ -23,6 +23,7 @@ from colab_magics.display.watching import Lines, Screen
 from colab_magics.errors import ColabError, UsageError
 from colab_magics.handles import JobHandle
 from colab_magics.job_set import JobSet
+from colab_magics.posix import need_posix
 from colab_magics.settings import Settings
 from colab_magics.sync import SyncReport
 
@@ -156,6 +157,7 @@ def _tunnel(arguments: argparse.Namespace) -> int:
 
 
 def _daemon(arguments: argparse.Namespace) -> int:
+    need_posix("the daemon")
     from colab_magics.daemon.service import Order, run_daemon
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -175,6 +177,7 @@ def _daemon(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    need_posix("the demo, both sides of the queue on one machine,")
     from colab_magics.demo import run_demo
 
     print(run_demo(arguments.into.absolute()))

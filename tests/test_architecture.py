@@ -49,6 +49,7 @@ LAYERS: tuple[tuple[str, Layer, str | None], ...] = (
     ("colab_magics/store/variable*", Layer.SHARED, "variables"),
     ("colab_magics/settings", Layer.SHARED, None),
     ("colab_magics/progress", Layer.SHARED, None),
+    ("colab_magics/posix", Layer.SHARED, None),
     ("colab_magics/grid_values", Layer.SHARED, None),
     ("colab_magics/options", Layer.SHELL, None),
     ("colab_magics/store/*", Layer.SHELL, "store"),

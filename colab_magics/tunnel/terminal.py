@@ -12,10 +12,8 @@ import contextlib
 import os
 import select
 import signal
-import termios
 import threading
 import time
-import tty
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -25,6 +23,7 @@ from colab_kernel.errors import AccessError, KernelError, UnreachableError
 from colab_kernel.rest import Server
 from colab_kernel.runtime import Runtime
 from colab_magics.errors import TunnelError
+from colab_magics.posix import need_posix
 from colab_magics.tunnel.servers import server_of
 from colab_magics.tunnel.terminal_line import TerminalLine
 from colab_magics.tunnel.terminal_text import TerminalText, starting_line
@@ -50,7 +49,9 @@ def run_terminal(runtime: Runtime, *, keyboard: int, screen: int) -> int:
 
     Raises:
         TunnelError: there is no terminal to be had, or it was lost.
+        UsageError: this machine is Windows.
     """
+    need_posix("a terminal", instead="a cell's `!COMMAND` runs there, and JupyterLab there has terminals")
     server = server_of(runtime)
     try:
         name = server.start_terminal(folder=runtime.remote_root)
@@ -265,6 +266,9 @@ def _begin(work: Callable[[], TerminalLine]) -> Future[TerminalLine]:
 @contextlib.contextmanager
 def _raw(keyboard: int) -> Iterator[None]:
     """Every key goes there; afterwards the terminal is as it was."""
+    import termios
+    import tty
+
     before = termios.tcgetattr(keyboard)
     tty.setraw(keyboard)
     try:
