@@ -121,7 +121,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     chosen = parsers(parser).get(argv[0]) if argv else None
     if chosen is None:
         return parser.parse_args(argv)
-    words, given = options.split_debug(argv[1:]) if argv[0] == "tunnel" else ([*argv[1:]], [])
+    words, given = options.split_given(argv[1:]) if argv[0] == "tunnel" else ([*argv[1:]], [])
     arguments = chosen.parse_intermixed_args(words)
     arguments.verb_name = argv[0]
     arguments.given = given
