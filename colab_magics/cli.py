@@ -23,6 +23,7 @@ from colab_magics.display.watching import Lines, Screen
 from colab_magics.errors import ColabError, UsageError
 from colab_magics.handles import JobHandle
 from colab_magics.job_set import JobSet
+from colab_magics.posix import need_posix
 from colab_magics.settings import Settings
 from colab_magics.sync import SyncReport
 
@@ -95,7 +96,8 @@ def make_parser() -> argparse.ArgumentParser:
     daemon.add_argument(
         "--expose",
         metavar="WAY",
-        help="allow sessions with this machine: loopback, url:https://HOST or ssh:USER@RELAY[:PORT]",
+        help="allow sessions with this machine: loopback, url:https://HOST, ssh:USER@RELAY[:PORT] or "
+        "colab[:SESSION]",
     )
     daemon.add_argument(
         "--expose-port", metavar="PORT", type=int, help="the port of this machine that your tunnel leads to"
@@ -119,7 +121,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     chosen = parsers(parser).get(argv[0]) if argv else None
     if chosen is None:
         return parser.parse_args(argv)
-    words, given = options.split_debug(argv[1:]) if argv[0] == "tunnel" else ([*argv[1:]], [])
+    words, given = options.split_given(argv[1:]) if argv[0] == "tunnel" else ([*argv[1:]], [])
     arguments = chosen.parse_intermixed_args(words)
     arguments.verb_name = argv[0]
     arguments.given = given
@@ -155,6 +157,7 @@ def _tunnel(arguments: argparse.Namespace) -> int:
 
 
 def _daemon(arguments: argparse.Namespace) -> int:
+    need_posix("the daemon")
     from colab_magics.daemon.service import Order, run_daemon
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -174,6 +177,7 @@ def _daemon(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    need_posix("the demo, both sides of the queue on one machine,")
     from colab_magics.demo import run_demo
 
     print(run_demo(arguments.into.absolute()))

@@ -22,6 +22,7 @@ from colab_magics.job_set import JobSet
 from colab_magics.jobs.plan import Job
 from colab_magics.jobs.select import select_jobs
 from colab_magics.jobs.state import State
+from colab_magics.posix import need_posix
 from colab_magics.settings import Settings
 from colab_magics.store.base import View
 from colab_magics.store.git import Repository
@@ -108,7 +109,8 @@ def no_more(words: Sequence[str], *, after: str, hint: str = "") -> None:
 
 
 def start_local_worker(repository: Repository) -> None:
-    """Have a daemon run the queue on this machine."""
+    """Have a daemon run the queue on this machine. UsageError: it is Windows."""
+    need_posix("a daemon on this machine")
     from colab_magics.embedded import ensure_runtime
 
     ensure_runtime(repository)

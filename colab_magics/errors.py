@@ -13,6 +13,7 @@ ColabError
 │   ├── MissingError       what a job names, its code or a file, is not there any more
 │   └── CorruptError       something is there and does not parse; it is never treated as empty
 ├── TunnelError            a session with another machine could not be opened, or what it was asked failed
+│   └── FullDiskError      there is no room left on that machine's disk
 ├── TransitionError        an event that the state table does not allow from the state it met
 └── JobFailedError         a job that the caller waited for did not succeed
 """
@@ -70,6 +71,10 @@ class CorruptError(StoreError):
 
 class TunnelError(ColabError):
     """A session with another machine could not be opened, or could not do what it was asked."""
+
+
+class FullDiskError(TunnelError):
+    """There is no room left on the other machine's disk."""
 
 
 class TransitionError(ColabError):

@@ -112,7 +112,7 @@ def _parse(magics: ColabMagics, name: str, line: str) -> argparse.Namespace | Li
         words = shlex.split(line)
     except ValueError as error:
         raise UsageError(f"the line does not end its quotes: {line.strip()!r} ({error})") from error
-    words, given = options.split_debug(words) if name == "colab_tunnel" else (words, [])
+    words, given = options.split_given(words) if name == "colab_tunnel" else (words, [])
     if "--help" in words or "-h" in words:
         # IPython begins with `::`, for reStructuredText: its usage is a block there.
         text = textwrap.dedent(parser.format_help().removeprefix("::").lstrip("\n"))

@@ -123,7 +123,7 @@ TUNNEL = (
         ("words",),
         "a target to open, or a verb with what it needs: status, close [NAME], sync, forward PORT[:LOCAL], "
         "debug SCRIPT [ARGS], job ID, put LOCAL [REMOTE], get REMOTE [LOCAL], ls [DIR], edit REMOTE, gpu, "
-        "terminal",
+        "terminal [-- COMMAND]",
         {"nargs": "*", "metavar": "TARGET", "default": []},
     ),
     _value("--name", "what to call the session, or which one is meant", "NAME"),
@@ -142,19 +142,21 @@ TUNNEL = (
 )
 
 
-def split_debug(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What is ours of the words after `tunnel`, and what is the script's: all after `debug SCRIPT`."""
+def split_given(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What is ours of the words after `tunnel`, and what not: all after `debug SCRIPT` and `terminal --`."""
     takes_value = {flag for each in TUNNEL if "action" not in each.more for flag in each.flags}
     plain: list[str] = []
     at = 0
     while at < len(words):
+        if words[at] == "--" and plain == ["terminal"]:
+            return [*words[:at]], [*words[at + 1 :]]
         if words[at] in takes_value:
             at += 1
         elif not words[at].startswith("-"):
             plain.append(words[at])
-            if plain[0] != "debug":
+            if plain[0] not in ("debug", "terminal"):
                 break
-            if len(plain) == 2:
+            if plain[0] == "debug" and len(plain) == 2:
                 return [*words[: at + 1]], [*words[at + 1 :]]
         at += 1
     return [*words], []

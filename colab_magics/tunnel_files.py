@@ -62,7 +62,7 @@ def list_files(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Fi
 
 
 def terminal(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Renderable:
-    """`terminal`: a shell there, in this terminal."""
+    """`terminal [-- COMMAND]`: a shell there, in this terminal; or one command, which needs none here."""
     no_more(rest, after="terminal")
     reached, runtime = the_session(arguments.name)
     if in_notebook():
@@ -72,9 +72,13 @@ def terminal(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Rend
                 "one, such as JupyterLab's (File → New → Terminal) or VS Code's (Ctrl+`).",
             )
         )
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    command = " ".join(arguments.given)  # as ssh does: the shell there reads it
+    has_keys = sys.stdin.isatty() and sys.stdout.isatty()
+    if not has_keys and not command:
         raise UsageError("terminal needs a terminal: standard input or output is none")
-    return Shown(run_terminal(runtime, keyboard=sys.stdin.fileno(), screen=sys.stdout.fileno()))
+    sys.stdout.flush()
+    keyboard = sys.stdin.fileno() if has_keys else None
+    return Shown(run_terminal(runtime, keyboard=keyboard, screen=sys.stdout.fileno(), command=command))
 
 
 def gpu(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Renderable:

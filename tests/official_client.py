@@ -6,6 +6,7 @@ faked is the login and the address of the backend; what it asks there, and what 
     with Backend(proxy) as google:
         google.colab("new", "--session", "gpu", "--gpu", "T4")   # writes its state file
         google.command                                           # for COLAB_MAGICS_COLAB_CLI
+        google.ports[8899]                                       # the proxy of a port that was asked for
 
 Source: google-colab-cli 0.7.5, colab_cli/client.py (the requests and what they answer), read 2026-11
 """
@@ -19,28 +20,29 @@ import json
 import shlex
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
 
 import harness
-from runtime_proxy import RuntimeProxy
+from runtime_proxy import Port, RuntimeProxy
 
 VERSION = "0.7.5"
 
-PROGRAM = """\
+FAKES = """\
 import os
 import requests
 import colab_cli.common as common
-from colab_cli.cli import main
 from colab_cli.client import Prod
 
+fake = os.environ["FAKE_COLAB"]
 common.get_credentials = lambda *given, **more: requests.Session()
-common.Prod = lambda: Prod(domain=os.environ["FAKE_COLAB"])
-main()
+common.Prod = lambda: Prod(domain=fake, api=fake)
 """
+"""What every Python that finds it as `sitecustomize` does before anything else."""
 
 ENDPOINT = "gpu-t4-s-fake"
 
@@ -71,6 +73,8 @@ class Backend:
         on_asked: called before it tells a token; such as `proxy.rotate`.
         lasts_s: how long it says that a token is good.
         asked: how often it told one.
+        ports: the proxies of other ports of it, each made when its token is first asked for.
+        gives_ports: whether it tells tokens of other ports at all.
         is_assigned: whether it has a runtime; a person may take it away.
     """
 
@@ -79,8 +83,10 @@ class Backend:
         self.lasts_s = 3600
         self.asked = 0
         self.is_assigned = False
+        self.ports: dict[int, RuntimeProxy] = {}
+        self.gives_ports = True
         self._proxy = proxy
-        self._program = harness.write(folder / "fake_colab.py", PROGRAM)
+        self._fakes = harness.write(folder / "fakes/sitecustomize.py", FAKES).parent
         # It would ask PyPI for a newer release.
         settings = json.dumps({"enable_update_check": False})
         harness.write(Path.home() / ".config/colab-cli/settings.json", settings)
@@ -100,19 +106,23 @@ class Backend:
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
+        for port in self.ports.values():
+            port.__exit__(kind, error, trace)
 
     @property
     def command(self) -> str:
         """The program as COLAB_MAGICS_COLAB_CLI names it."""
         here = f"FAKE_COLAB=http://127.0.0.1:{self._http.server_address[1]}"
-        words = ["env", here, str(python()), str(self._program), "--config", str(self.state)]
-        return shlex.join(words)
+        program = python().with_name("colab")
+        return shlex.join(
+            ["env", here, f"PYTHONPATH={self._fakes}", str(program), "--config", str(self.state)]
+        )
 
     def colab(self, *words: str) -> subprocess.CompletedProcess[str]:
         """What a person types."""
         return harness.run([*shlex.split(self.command), *words], env={"NO_COLOR": "1"})
 
-    def answer(self, method: str, path: str) -> Any:
+    def answer(self, method: str, path: str, query: Mapping[str, str]) -> Any:
         """What Google says, or None for what this fake does not know."""
         told = {"endpoint": ENDPOINT, "accelerator": "T4", "variant": 1, "machineShape": 0}
         if path == "/tun/m/assign" and method == "GET":
@@ -122,7 +132,16 @@ class Backend:
             return {**told, "runtimeProxyInfo": self._token()}
         if path == "/tun/m/assignments":
             return {"assignments": [{**told, "runtimeProxyInfo": self._token()}] if self.is_assigned else []}
+        if path == "/v1/runtime-proxy-token" and query.get("endpoint") == ENDPOINT and self.gives_ports:
+            return self._port_token(int(query["port"]))
         return None
+
+    def _port_token(self, port: int) -> dict[str, Any]:
+        if port not in self.ports:
+            self.ports[port] = RuntimeProxy(Port(port), passes_subprotocol=False).__enter__()
+        proxy = self.ports[port]
+        token = proxy.token if proxy.is_good else proxy.rotate()
+        return {"token": token, "tokenTtl": f"{self.lasts_s}s", "url": proxy.url}
 
     def _token(self) -> dict[str, Any]:
         self.asked += 1
@@ -134,7 +153,8 @@ class Backend:
 def _handler(backend: Backend) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found = backend.answer(self.command, self.path.partition("?")[0])
+            split = urlsplit(self.path)
+            found = backend.answer(self.command, split.path, dict(parse_qsl(split.query)))
             self.send_response(404 if found is None else 200)
             self.end_headers()
             self.wfile.write(b")]}'\n" + json.dumps(found).encode())

@@ -10,6 +10,9 @@ end when a token expires is not known. Here they do, in an orderly way: what the
         proxy.expire()          # no token is any good, until `rotate`
         proxy.end_session(404)  # nobody is behind it any more: a page for people, whatever is asked
 
+With `RuntimeProxy(Port(…))` it is the way to another port, where a server has a token of its own: what lets
+in there is passed on as it came, and the Host header that arrives is Google's name for the port.
+
 Every method has happened when it returns. Source: https://github.com/googlecolab/colab-vscode and
 https://github.com/googlecolab/google-colab-cli (runtime proxy), read 2026-11.
 """
@@ -42,8 +45,24 @@ TOKENS_BEGIN = "pr0xy-t0k-"
 PAGE = "<!DOCTYPE html><html><body><h1>404.</h1> That&rsquo;s an error.</body></html>"
 
 _LARGEST_BYTES = 1 << 30
-_PASSED_ON = ("Content-Type", "Cookie", "X-XSRFToken", "Accept")
+_PASSED_ON = ("Content-Type", "Cookie", "X-XSRFToken", "Accept", "Authorization")
 _PASSED_BACK = ("Content-Type", "Location")
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port of the runtime, which is this machine here."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def host(self) -> str:
+        """What Google calls it."""
+        return f"{self.port}-gpu-t4-s-fake.prod.colab.dev"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +91,11 @@ class RuntimeProxy:
     """
 
     def __init__(
-        self, server: JupyterServer, *, passes_subprotocol: bool = True, lifetime_s: float | None = None
+        self,
+        server: JupyterServer | Port,
+        *,
+        passes_subprotocol: bool = True,
+        lifetime_s: float | None = None,
     ) -> None:
         self.seen: list[Seen] = []
         self.subprotocols: list[str | None] = []
@@ -107,6 +130,11 @@ class RuntimeProxy:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the token that was issued last still lets in."""
+        return self._is_good
 
     @property
     def websockets(self) -> int:
@@ -181,12 +209,15 @@ class RuntimeProxy:
         return None
 
     def upstream(self, request: HTTPServerRequest, *, scheme: str = "http") -> tuple[str, dict[str, str]]:
-        """What a request becomes when it is forwarded, address and headers: with the server's own token."""
+        """What a request becomes when it is forwarded, address and headers."""
         split = urlsplit(request.uri or "")
         query = urlencode([(key, value) for key, value in parse_qsl(split.query) if key != QUERY])
         server = urlsplit(self.server.url)
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
-        headers["Authorization"] = f"token {self.server.token}"
+        if isinstance(self.server, Port):
+            headers["Host"] = self.server.host
+        else:
+            headers["Authorization"] = f"token {self.server.token}"
         return f"{scheme}://{server.netloc}{server.path}{split.path}?{query}", headers
 
     def joined(self, websocket: _Websocket) -> None:

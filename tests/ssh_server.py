@@ -4,6 +4,8 @@ with SshMachine(tmp_path) as machine:
     machine.config             # an ssh configuration that knows it as the Host `box`, for `ssh -F`
     machine.stop(); machine.start()  # on the same port; its connections end, what was begun there lives on
     machine.change_host_key()
+    machine.user_at, machine.environment  # for a program that calls `ssh` with an address and no `-F`
+    machine.drop_everybody()   # the connections of now; the next ones are let in
 
 What runs there has the tests' interpreter first on its PATH, and carries the session's mark, so that nothing
 of it can be left behind unseen. `sshd` is started by whoever runs the tests, and lets in only them.
@@ -42,7 +44,8 @@ class SshMachine:
 
     Attributes:
         port: where its sshd listens; config: the configuration of who wants to go there.
-        home: the home folder there; known_hosts, key: the files of who wants to go there.
+        home: the home folder there; authorized_keys: who is let in.
+        known_hosts, key: the files of who wants to go there.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class SshMachine:
         self.home.mkdir(parents=True)
         self.key, self.known_hosts = folder / "id", folder / "known_hosts"
         self.config, self.log_file = folder / "config", folder / "sshd.log"
+        self.authorized_keys = folder / "authorized_keys"
         self._folder, self._address, self._options = folder, address, dict(options or {})
         self._process: psutil.Popen | None = None
         self.port = 0
@@ -69,10 +73,12 @@ class SshMachine:
     def __enter__(self) -> Self:
         _make_key(self.key)
         _make_key(self._folder / "host_key")
-        shutil.copy(self.key.with_suffix(".pub"), self._folder / "authorized_keys")
+        shutil.copy(self.key.with_suffix(".pub"), self.authorized_keys)
         self.start()
         self.introduce()
         self.write_config()
+        wrapper = f'#!/bin/sh\nexec {_program("ssh")} -F {self.config} "$@"\n'
+        harness.write(self._folder / "bin" / "ssh", wrapper).chmod(0o755)
         return self
 
     def __exit__(
@@ -87,7 +93,7 @@ class SshMachine:
 
     def start(self) -> None:
         """Let people in, at the same port as before."""
-        port = self.port or _free_port(self._address)
+        port = self.port or free_port(self._address)
         self._write_daemon_config(port)
         if os.geteuid() == 0:  # what Debian's unit does; sshd wants an empty folder there
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
@@ -101,7 +107,7 @@ class SshMachine:
                 stderr=log,
                 start_new_session=True,
             )
-        harness.wait_until(lambda: _listens(self._address, port), what=f"sshd on port {port}: {self.log}")
+        harness.wait_until(lambda: reaches(port, self._address), what=f"sshd on port {port}: {self.log}")
         self.port = port
 
     def stop(self) -> None:
@@ -115,6 +121,13 @@ class SshMachine:
         psutil.wait_procs(processes, timeout=10)
         self._process = None
 
+    def drop_everybody(self) -> None:
+        """End the connections of now; it goes on."""
+        assert self._process is not None
+        for child in self._process.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+
     def change_host_key(self) -> None:
         """Be another machine from now on, at the same address."""
         self.stop()
@@ -123,8 +136,7 @@ class SshMachine:
 
     def introduce(self) -> None:
         """Have the machine known to who wants to go there."""
-        public = (self._folder / "host_key.pub").read_text(encoding="utf-8")
-        self.known_hosts.write_text(f"{HOST} {public}", encoding="utf-8")
+        self.known_hosts.write_text(f"{HOST} {self.host_key}", encoding="utf-8")
 
     def write_config(self, *, port: int | None = None, **more: str) -> None:
         """Write the configuration of who wants to go there; `port` leads there another way."""
@@ -139,9 +151,24 @@ class SshMachine:
             **more,
         }
         lines = "".join(f"    {name} {value}\n" for name, value in options.items())
-        self.config.write_text(f"Host {HOST}\n{lines}", encoding="utf-8")
+        self.config.write_text(f"Host {HOST} {self._address}\n{lines}", encoding="utf-8")
 
     # --- what is asked of it -------------------------------------------------------------------------------
+
+    @property
+    def user_at(self) -> str:
+        """What follows `ssh`, without a port."""
+        return f"{getpass.getuser()}@{self._address}"
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Has an `ssh` on the PATH whose configuration is the test's: ssh does not go by HOME."""
+        return {**os.environ, "PATH": f"{self._folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+
+    @property
+    def host_key(self) -> str:
+        """The public one."""
+        return (self._folder / "host_key.pub").read_text(encoding="utf-8")
 
     @property
     def log(self) -> str:
@@ -173,7 +200,7 @@ class SshMachine:
             "Port": str(port),
             "ListenAddress": self._address,
             "HostKey": str(self._folder / "host_key"),
-            "AuthorizedKeysFile": str(self._folder / "authorized_keys"),
+            "AuthorizedKeysFile": str(self.authorized_keys),
             "PidFile": "none",
             "StrictModes": "no",
             "UsePAM": "no",
@@ -196,13 +223,15 @@ def _program(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
 
 
-def _free_port(address: str) -> int:
+def free_port(address: str = "127.0.0.1") -> int:
+    """One that nobody listens at now."""
     with socket.socket() as probe:
         probe.bind((address, 0))
         return int(probe.getsockname()[1])
 
 
-def _listens(address: str, port: int) -> bool:
+def reaches(port: int, address: str = "127.0.0.1") -> bool:
+    """Whether somebody takes connections there."""
     with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=5):
         return True
     return False

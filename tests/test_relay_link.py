@@ -11,7 +11,7 @@ from pathlib import Path
 
 import harness
 import pytest
-from sshd_relay import Relay, reaches, sshd_relay
+from ssh_server import SshMachine, reaches
 
 from colab_magics.daemon.exposure import Exposure
 from colab_magics.daemon.relay_link import RelayLink
@@ -19,12 +19,12 @@ from colab_magics.errors import TunnelError
 
 
 @pytest.fixture
-def relay(tmp_path: Path) -> Iterator[Relay]:
-    with sshd_relay(tmp_path) as one:
+def relay(tmp_path: Path) -> Iterator[SshMachine]:
+    with SshMachine(tmp_path / "relay") as one:
         yield one
 
 
-def link_to(relay: Relay) -> RelayLink:
+def link_to(relay: SshMachine) -> RelayLink:
     exposure = Exposure(kind="ssh", relay=relay.user_at, relay_port=relay.port)
     return RelayLink(exposure, environment=relay.environment)
 
@@ -51,7 +51,7 @@ def said_at(port: int) -> bytes:
     return b""
 
 
-def test_the_relay_leads_to_this_machine_until_it_is_closed(relay: Relay, service: int) -> None:
+def test_the_relay_leads_to_this_machine_until_it_is_closed(relay: SshMachine, service: int) -> None:
     link = link_to(relay)
     port = link.open(service)
     assert port != service
@@ -61,7 +61,7 @@ def test_the_relay_leads_to_this_machine_until_it_is_closed(relay: Relay, servic
     harness.wait_until(lambda: not reaches(port), what="the forward's end")
 
 
-def test_after_a_drop_it_is_back_at_the_same_port(relay: Relay, service: int) -> None:
+def test_after_a_drop_it_is_back_at_the_same_port(relay: SshMachine, service: int) -> None:
     link = link_to(relay)
     try:
         port = link.open(service)
@@ -71,21 +71,20 @@ def test_after_a_drop_it_is_back_at_the_same_port(relay: Relay, service: int) ->
         link.close()
 
 
-def test_a_relay_with_another_host_key_is_refused(relay: Relay, service: int) -> None:
-    other = (relay.folder / "me.pub").read_text()
-    harness.write(relay.folder / "known", f"[127.0.0.1]:{relay.port} {other}")
+def test_a_relay_with_another_host_key_is_refused(relay: SshMachine, service: int) -> None:
+    relay.change_host_key()
     link = link_to(relay)
     with pytest.raises(TunnelError, match=r"the relay .* could not be used: .*verification failed"):
         link.open(service)
 
 
-def test_a_relay_that_nobody_knows_is_refused_and_nothing_is_asked(relay: Relay, service: int) -> None:
-    (relay.folder / "known").unlink()
+def test_a_relay_that_nobody_knows_is_refused_and_nothing_is_asked(relay: SshMachine, service: int) -> None:
+    relay.known_hosts.unlink()
     with pytest.raises(TunnelError, match="could not be used"):
         link_to(relay).open(service)
 
 
-def test_a_relay_that_lets_us_not_in_is_told(relay: Relay, service: int) -> None:
-    (relay.folder / "allowed").write_text("")
+def test_a_relay_that_lets_us_not_in_is_told(relay: SshMachine, service: int) -> None:
+    relay.authorized_keys.write_text("")
     with pytest.raises(TunnelError, match="Permission denied"):
         link_to(relay).open(service)

@@ -93,6 +93,15 @@ def test_access_is_the_token_as_it_is_now() -> None:
     assert server.access().headers == {"X-Colab-Runtime-Proxy-Token": "two"}
 
 
+def test_a_server_of_its_own_behind_colabs_proxy_is_shown_both_tokens() -> None:
+    runtime = Runtime(name="r", url="http://127.0.0.1:1")
+    server = Server(runtime, read_token=lambda: "its", read_proxy_token=lambda: "the-proxys")
+    assert server.access().headers == {
+        "Authorization": "token its",
+        "X-Colab-Runtime-Proxy-Token": "the-proxys",
+    }
+
+
 # --- the token -------------------------------------------------------------------------------------------
 
 

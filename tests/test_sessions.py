@@ -181,6 +181,13 @@ def test_every_valid_runtime_comes_back_as_it_was(
     assert sessions.load().get(None) == given_one
 
 
+def test_a_runtime_may_have_two_tokens(registry: Path) -> None:
+    token, proxy_token = TokenSource(value="its-own"), TokenSource(file="/f", key=("token",))
+    both = runtime("gpu", token=token, proxy_token=proxy_token)
+    sessions.save_runtime(both)
+    assert sessions.load().get("gpu") == both
+
+
 def test_processes_that_write_at_once_lose_nothing(registry: Path) -> None:
     program = (
         "import sys\n"
@@ -284,6 +291,8 @@ WRONG_ENTRIES: list[dict[str, Any]] = [
     *({"token": value} for value in ({"key": ["a"]}, {"file": "/f", "key": "a"}, {"file": "/f", "key": [1]})),
     *({"token": {"file": "/f", "refresh": value}} for value in ("colab", [1], ["a\n"])),
     *({"token": {"value": SECRET, name: ["a"]}} for name in ("refresh", "expires")),
+    *({"proxy_token": value} for value in (SECRET, {"value": ""}, {"value": "x", "env": "X"})),
+    {"proxy_token": {"value": SECRET}, "auth": "colab"},
     *({"auth": value} for value in ("basic", 1, [], {}, SECRET)),
     *({"token_in": value} for value in ("cookie", True)),
     *({"headers": value} for value in ([], {"X": 1}, {"X": f"{SECRET}\n"}, {"X Y": "z"}, {"Cookie": SECRET})),
@@ -346,7 +355,8 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-_KEYS = ["url", "token", "auth", "token_in", "headers", "kernel_name", "local_root", "remote_root"]
+_KEYS = ["url", "token", "proxy_token", "auth", "token_in", "headers", "kernel_name"]
+_KEYS += ["local_root", "remote_root"]
 
 
 @given(

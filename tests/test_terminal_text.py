@@ -90,3 +90,27 @@ def test_the_first_line_works_in(shell: str) -> None:
         check=True,
     )
     assert done.stdout.decode() == BEGIN + END.format(1)
+
+
+@pytest.mark.parametrize("login", ["sh", "bash"])
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+def test_a_command_comes_as_it_was_given(login: str, shell: str) -> None:
+    command = "printf '%s|' \"a 'b' \\$HOME\" '$x `y` 100% \\\\ ä!' '--'\nexit 3"
+    line = starting_line("w0rd", term="xterm", command=command).rstrip("\r")
+    assert "\n" not in line
+    done = subprocess.run(
+        [login, "-c", line],
+        env={"SHELL": shell, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        check=True,
+    )
+    plain = subprocess.run([shell, "-c", command], capture_output=True, check=False)
+    assert plain.returncode == 3
+    assert done.stdout.decode() == BEGIN + plain.stdout.decode() + END.format(3)
+
+
+def test_a_command_that_is_too_long_to_be_typed_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match="a command of 4000 letters is too long to be typed: put it into a script"
+    ):
+        starting_line("w0rd", term="xterm", command="x" * 4000)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from colab_kernel import sessions, token_files
-from colab_kernel.runtime import TokenSource
+from colab_kernel.runtime import Runtime, TokenSource
 
 NOW = 1_800_000_000.0
 
@@ -38,6 +38,10 @@ def that_writes(file: Path, token: str) -> tuple[str, ...]:
     ran = f"{file}.ran"
     code = f"open({str(file)!r}, 'w').write({content!r}); open({ran!r}, 'a').write('x')"
     return (sys.executable, "-c", code)
+
+
+def behind(token: TokenSource, **more: TokenSource) -> Runtime:
+    return Runtime(name="gpu", url="http://127.0.0.1:1", token=token, **more)  # type: ignore[arg-type]
 
 
 def runs(file: Path) -> int:
@@ -81,8 +85,16 @@ def test_one_that_is_good_is_only_read(file: Path) -> None:
 
 def test_one_that_was_refused_is_renewed_whatever_its_end(file: Path) -> None:
     write(file, "revoked", ends_at="2999-01-01T00:00:00Z")
-    sessions.renew_token(source(file, refresh=that_writes(file, "new")))
+    sessions.renew_tokens(behind(source(file, refresh=that_writes(file, "new"))))
     assert sessions.read_token(source(file)) == "new"
+
+
+def test_of_two_that_let_in_each_is_renewed_by_its_own_command(file: Path) -> None:
+    """A server's own token never ends; that of the proxy before it does."""
+    write(file, "revoked", ends_at="2999-01-01T00:00:00Z")
+    proxy_token = source(file, refresh=that_writes(file, "new"))
+    sessions.renew_tokens(behind(TokenSource(value="t"), proxy_token=proxy_token))
+    assert sessions.read_token(proxy_token) == "new"
 
 
 @pytest.mark.parametrize("refresh", [("false",), ("/no/such/program",)])
@@ -106,14 +118,14 @@ def test_of_many_that_find_it_due_one_runs_the_command(file: Path) -> None:
 
 def test_it_is_not_run_again_at_once(file: Path) -> None:
     write(file, "old", ends_at="2999-01-01T00:00:00Z")
-    mine = source(file, refresh=that_writes(file, "new"))
-    sessions.renew_token(mine)
-    sessions.renew_token(mine)
+    mine = behind(source(file, refresh=that_writes(file, "new")))
+    sessions.renew_tokens(mine)
+    sessions.renew_tokens(mine)
     assert runs(file) == 1
     [tried] = (file.parent / "runtime").glob("colab-token-*.tried")
     before = time.time() - token_files.AGAIN_S - 1
     os.utime(tried, (before, before))
-    sessions.renew_token(mine)
+    sessions.renew_tokens(mine)
     assert runs(file) == 2
 
 

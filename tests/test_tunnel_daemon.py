@@ -24,8 +24,10 @@ from daemons import Project
 from git_http import PASSWORDS, GitHttpServer
 from jupyter_servers import TOKEN, Certificate, jupyter_server, make_certificate
 from kernel_client import Frontend
+from official_client import Backend
 from proxy_process import proxy_process
-from sshd_relay import free_port, sshd_relay
+from runtime_proxy import Port, RuntimeProxy
+from ssh_server import SshMachine, free_port
 
 from colab_kernel import sessions
 from colab_magics.jobs.asking import Answer, Ask, serialize_answer
@@ -361,7 +363,7 @@ def test_a_session_through_a_tunnel_that_the_owner_runs(
 def test_a_session_through_a_relay_that_both_sides_log_in_to(
     person: Project, start: Start, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with sshd_relay(own_home / "relay") as relay:
+    with SshMachine(own_home / "relay") as relay:
         monkeypatch.setenv("PATH", relay.environment["PATH"])
         daemon = start("--expose", f"ssh:{relay.user_at}:{relay.port}")
         monkeypatch.setenv("COLAB_MAGICS_SSH_CONFIG", str(relay.config))
@@ -380,6 +382,94 @@ def test_a_session_through_a_relay_that_both_sides_log_in_to(
         harness.wait_until(lambda: not server.is_running(), what="the server's end")
         daemon.process.terminate()
         daemon.process.wait(60)
+
+
+@pytest.fixture
+def google(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
+    """A FAKE of Google, and somebody whose google-colab-cli has a session `gpu`: the daemon's machine."""
+    monkeypatch.setenv("HOME", str(own_home / "home"))
+    with RuntimeProxy(Port(8080)) as front, Backend(own_home, front) as backend:
+        assert "Session READY" in backend.colab("new", "--session", "gpu", "--gpu", "T4").stdout
+        monkeypatch.setenv("COLAB_MAGICS_COLAB_CLI", backend.command)
+        yield backend
+
+
+def port_files(own_home: Path) -> list[Path]:
+    """Where the runtime proxy's tokens are, of sessions that need one."""
+    return sorted((own_home / "runtime" / "colab-ports").glob("*"))
+
+
+def test_a_session_through_googles_runtime_proxy(
+    person: Project, start: Start, own_home: Path, google: Backend
+) -> None:
+    """Two secrets are in each request: the proxy's, which ends and is renewed, and the server's own."""
+    daemon = start("--expose", "colab:gpu")
+    opened = colab(person, "tunnel", "daemon")
+    assert opened.returncode == 0, opened.stderr
+    assert "Google's terms never allow" in opened.stdout + opened.stderr
+    [(port, front)] = google.ports.items()
+    assert f"as port {port} of colab:gpu" in opened.stdout + opened.stderr
+    [kept] = port_files(own_home)
+    assert (kept.stat().st_mode & 0o777, front.refused) == (0o600, 0)
+    with (
+        proxy_process(own_home, own_home / "runtime", arguments=["--runtime", "daemon"]) as proxy,
+        Frontend(proxy.connection) as frontend,
+    ):
+        assert frontend.run("x = 6 * 7; print(x)").stdout == "42\n"
+        before = front.token
+        front.expire()
+        assert frontend.run("print(x + 1)").stdout == "43\n"
+        assert front.token != before
+        said = [opened.stdout, opened.stderr, proxy.stderr, book.book_path().read_text(), daemon.words]
+        said += [path.read_text() for path in own_home.glob("home/.config/colab-cli/*.log")]
+        said += [sessions.registry_path().read_text()]
+        assert (before in "".join(said), front.token in "".join(said)) == (False, False)
+    assert "open" in colab(person, "tunnel", "status").stdout
+    [server] = daemon.servers()
+    assert colab(person, "tunnel", "close").returncode == 0
+    harness.wait_until(lambda: not server.is_running(), what="the server's end")
+    assert (port_files(own_home), sessions.load().runtimes, book.load()) == ([], (), {})
+
+
+def test_a_token_of_the_runtime_proxy_is_renewed_before_its_end(
+    person: Project, start: Start, own_home: Path, google: Backend
+) -> None:
+    start("--expose", "colab")  # the only session of whoever asks
+    opened = colab(person, "tunnel", "daemon")
+    assert opened.returncode == 0, opened.stderr
+    [front] = google.ports.values()
+    front.expire()
+    [kept] = port_files(own_home)
+    kept.write_text(json.dumps({**json.loads(kept.read_text()), "expires_at": "2020-01-01T00:00:00Z"}))
+    with (
+        proxy_process(own_home, own_home / "runtime", arguments=["--runtime", "daemon"]) as proxy,
+        Frontend(proxy.connection) as frontend,
+    ):
+        assert frontend.run("print(1)").stdout == "1\n"
+    assert front.refused == 0
+    assert colab(person, "tunnel", "close").returncode == 0
+
+
+def test_without_the_session_that_the_daemon_runs_on_nothing_stays(
+    person: Project, start: Start, own_home: Path, google: Backend
+) -> None:
+    daemon = start("--expose", "colab:theirs")
+    said = colab(person, "tunnel", "daemon")
+    assert said.returncode == 2
+    assert "no session 'theirs'; there are colab:gpu" in said.stderr
+    assert (port_files(own_home), sessions.load().runtimes, book.load()) == ([], (), {})
+    assert len(daemon.servers()) == 1  # nobody could reach it to end it: it ends when nobody has used it
+
+
+def test_where_google_gives_no_way_to_the_port_that_is_said(
+    person: Project, start: Start, own_home: Path, google: Backend
+) -> None:
+    start("--expose", "colab:gpu")
+    google.gives_ports = False
+    said = colab(person, "tunnel", "daemon")
+    assert said.returncode == 1
+    assert "of colab:gpu is not reached through Google's runtime proxy: Google answered 404" in said.stderr
+    assert (port_files(own_home), sessions.load().runtimes, book.load()) == ([], (), {})
 
 
 @contextlib.contextmanager
@@ -449,7 +539,7 @@ def status_of(port: int, *, token: str) -> int:
         (["--expose", "everything"], "--expose is one of loopback"),
         (["--expose", "url:http://gpu.example.org", "--expose-port", "80"], "the plain https:// address"),
         (["--expose", "url:https://gpu.example.org"], "needs --expose-port"),
-        (["--expose", "colab"], "not built yet"),
+        (["--expose", "colab:"], "--expose is one of"),
         (["--expose-port", "8899"], "--expose-port goes with --expose"),
         (["--expose", "loopback", "--expose-port", "0"], "from 1 to 65535"),
         (["--expose", "ssh:-oProxyCommand=x"], "--expose is one of"),

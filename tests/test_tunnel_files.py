@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,10 +19,10 @@ from jupyter_servers import TOKEN, JupyterServer, jupyter_server
 from tcp_proxies import TcpProxy
 
 from colab_kernel.runtime import Runtime, TokenSource
-from colab_magics.errors import TunnelError, UsageError
+from colab_magics.errors import FullDiskError, TunnelError, UsageError
 from colab_magics.tunnel import files
 from colab_magics.tunnel.hand import Hand
-from colab_magics.tunnel.trips import Progress
+from colab_magics.tunnel.trips import KEPT_S, PART, Progress, sweep
 
 MB = 1_000_000
 
@@ -306,8 +307,8 @@ def test_answers_that_were_lost_are_asked_for_again(
     make_file(tmp_path / "small/b", 10)
     load = Hand.load
 
-    def load_and_lose(hand: Hand, piece: str) -> None:
-        load(hand, piece)
+    def load_and_lose(hand: Hand, *pieces: str) -> None:
+        load(hand, *pieces)
         hand.run(LOSE)
 
     monkeypatch.setattr(Hand, "load", load_and_lose)
@@ -344,8 +345,8 @@ def test_a_machine_cannot_write_beside_the_folder_that_was_asked_for(
 ) -> None:
     load = Hand.load
 
-    def load_and_lie(hand: Hand, piece: str) -> None:
-        load(hand, piece)
+    def load_and_lie(hand: Hand, *pieces: str) -> None:
+        load(hand, *pieces)
         hand.run("survey = colab_far.verbs['survey']\n" + LIE)
 
     monkeypatch.setattr(Hand, "load", load_and_lie)
@@ -381,6 +382,85 @@ def test_a_full_disk_there_leaves_nothing(tmp_path: Path) -> None:
             ):
                 files.put(runtime, large, "x", watch=fill)
         assert [entry["name"] for entry in files.list_folder(runtime, "")["entries"]] == ["rest"]
+
+
+@pytest.mark.parametrize("is_known_before", [True, False], ids=["known before", "found on the way"])
+def test_a_full_disk_there_leaves_nothing_of_a_new_folder(
+    runtime: Runtime, there: Path, tmp_path: Path, is_known_before: bool
+) -> None:
+    here = make_folder(tmp_path / "here")
+    make_file(here / "z/large", (30 if is_known_before else 12) * MB)
+    with harness.small_disk(there, size="20m"):
+        fill = Once(2 * MB, lambda: exec(FILL.format(there)))
+        with pytest.raises(
+            FullDiskError, match=r"^the disk there is full: .*/project was not put; nothing of it stays"
+        ):
+            files.put(runtime, here, "project", watch=quiet if is_known_before else fill)
+        assert names(there) == ([] if is_known_before else ["rest"])
+
+
+def test_a_full_disk_there_leaves_no_half_file_in_a_folder_that_was_there(
+    runtime: Runtime, there: Path, tmp_path: Path
+) -> None:
+    here = make_folder(tmp_path / "project")
+    make_file(here / "z/large", 30 * MB)
+    with harness.small_disk(there, size="20m"):
+        (there / "project").mkdir()
+        with pytest.raises(FullDiskError, match="of it stays what had arrived whole"):
+            files.put(runtime, here, "", watch=quiet)
+        assert list(there.rglob(".*")) == []
+        assert same(here / "weights.bin", there / "project/weights.bin")
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["a new folder", "a folder that was there"])
+def test_a_full_disk_here_leaves_no_half_file(
+    runtime: Runtime, there: Path, tmp_path: Path, is_new: bool
+) -> None:
+    make_folder(there / "project")
+    make_file(there / "project/z/large", 30 * MB)
+    (tmp_path / "here").mkdir()
+    with harness.small_disk(tmp_path / "here", size="20m") as here:
+        target = here / "project"
+        if not is_new:
+            target.mkdir()
+        stays = "nothing of it stays" if is_new else "of it stays what had arrived whole"
+        with pytest.raises(TunnelError, match=f"^the disk here is full: {target} was not fetched; {stays}$"):
+            files.get(runtime, "project", here, watch=quiet)
+        assert list(here.rglob(".*")) == []
+        assert target.exists() is not is_new
+
+
+def test_what_nobody_goes_on_with_for_a_week_is_taken_away(
+    runtime: Runtime, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = make_folder(tmp_path / "here")
+    make_file(here / "z/large", 9 * MB)
+    with pytest.raises(KeyboardInterrupt):
+        files.put(runtime, here, "project", watch=Once(4 * MB, interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        files.put(runtime, here / "z/large", "large", watch=Once(4 * MB, interrupt))
+    note = make_file(tmp_path / "note", 5)
+    files.put(runtime, note, "", watch=quiet)
+    assert len(names(there)) == 3
+    load = Hand.load
+
+    def load_a_week_later(hand: Hand, *pieces: str) -> None:
+        load(hand, *pieces)
+        hand.run("COLAB_KEPT_S = 0.0")
+
+    monkeypatch.setattr(Hand, "load", load_a_week_later)
+    files.put(runtime, note, "", watch=quiet)
+    assert names(there) == ["note"]
+
+
+def test_here_too_it_is_taken_away(tmp_path: Path) -> None:
+    make_file(tmp_path / f".project{PART}/a", 5)
+    make_file(tmp_path / f".large{PART}", 5)
+    make_file(tmp_path / f"mine{PART}", 5)
+    sweep(tmp_path, now=time.time() + KEPT_S - 60)
+    assert len(names(tmp_path)) == 3
+    sweep(tmp_path, now=time.time() + KEPT_S + 60)
+    assert names(tmp_path) == [f"mine{PART}"]
 
 
 FILL = """

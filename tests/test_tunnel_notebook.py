@@ -23,7 +23,7 @@ import pytest
 import tunnel_stage
 from kernel_client import Frontend
 from proxy_process import proxy_process
-from sshd_relay import Relay, free_port, reaches, sshd_relay
+from ssh_server import SshMachine, free_port, reaches
 from test_notebooks import fill_form, read, text_of
 
 from colab_magics.errors import ColabError, TunnelError
@@ -130,8 +130,8 @@ def machine(bare_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def relay(tmp_path: Path) -> Iterator[Relay]:
-    with sshd_relay(tmp_path / "relay") as one:
+def relay(tmp_path: Path) -> Iterator[SshMachine]:
+    with SshMachine(tmp_path / "relay") as one:
         yield one
 
 
@@ -147,16 +147,16 @@ def server_of(machine: Machine) -> psutil.Process:
 @pytest.mark.colab_pins
 @pytest.mark.sshd
 def test_by_a_relay_a_person_elsewhere_is_let_in_until_the_cell_is_stopped(
-    machine: Machine, relay: Relay, tmp_path: Path, built_wheel: Path
+    machine: Machine, relay: SshMachine, tmp_path: Path, built_wheel: Path
 ) -> None:
     harness.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "far"])
     only_to_listen = 'restrict,port-forwarding,permitlisten="127.0.0.1:*",permitopen="127.0.0.1:1"'
-    with (relay.folder / "allowed").open("a") as allowed:
+    with relay.authorized_keys.open("a") as allowed:
         allowed.write(f"{only_to_listen} {(tmp_path / 'far.pub').read_text()}")
     machine.keep_secrets(COLAB_TUNNEL_TOKEN=TOKEN, COLAB_RELAY_KEY=(tmp_path / "far").read_text())
     notebook = read(NOTEBOOK)
     relay_at = f"{getpass.getuser()}@127.0.0.1:{relay.port}"
-    host_key = (relay.folder / "host.pub").read_text()
+    host_key = relay.host_key
     fill_form(notebook, RELAY=relay_at, RELAY_HOST_KEY=host_key, PACKAGE=str(built_wheel))
 
     with machine.run_all(notebook) as run:
@@ -270,14 +270,12 @@ def test_what_is_missing_is_one_sentence_and_starts_nothing(
 
 @pytest.mark.sshd
 def test_a_relay_with_another_host_key_is_not_used(
-    relay: Relay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    relay: SshMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     relay_at = f"{getpass.getuser()}@127.0.0.1:{relay.port}"
-    other = (relay.folder / "me.pub").read_text()
-    wish = Wish(
-        token=TOKEN, relay=relay_at, relay_host_key=other, relay_key=(relay.folder / "me").read_text()
-    )
+    other = relay.key.with_suffix(".pub").read_text()
+    wish = Wish(token=TOKEN, relay=relay_at, relay_host_key=other, relay_key=relay.key.read_text())
     with pytest.raises(TunnelError, match="could not be used"):
         offer_in_notebook(wish)
     assert "%colab_tunnel" not in capsys.readouterr().out

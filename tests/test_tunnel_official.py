@@ -199,6 +199,7 @@ def test_the_program_is_found_where_it_is(
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     assert find_tool().command == (str(program),)
     assert find_tool().state == state
-    given = find_tool("colab --auth adc --config /x/sessions.json")
+    monkeypatch.setenv("COLAB_MAGICS_COLAB_CLI", "colab --auth adc --config /x/sessions.json")
+    given = find_tool()
     assert given.state == Path("/x/sessions.json")
     assert given.typed("status") == "`colab --auth adc --config /x/sessions.json status`"

@@ -224,6 +224,33 @@ def test_without_a_terminal_it_is_refused(there: Path) -> None:
     assert said.stderr.endswith("terminal needs a terminal: standard input or output is none\n")
 
 
+def test_a_command_runs_there_and_its_code_comes_back(there: Path, server: JupyterServer) -> None:
+    said = tunnel("terminal", "--", "echo $PWD; test -t 1 && echo in a terminal;", "exit 6")
+    assert (said.returncode, said.stderr) == (6, "")
+    assert said.stdout == f"{there}\nin a terminal\n"
+    is_clean(server)
+
+
+def test_a_command_has_the_keyboard_where_there_is_one(there: Path, server: JupyterServer) -> None:
+    shell = type_in("terminal", "--", "echo", "ready;", "read line; echo got:$line:; sleep 1000")
+    shell.expect("ready")
+    shell.send("what is typed\r")
+    shell.expect("got:what is typed:")
+    shell.sendcontrol("c")
+    assert exit_code(shell) == 130
+    is_clean(server)
+
+
+def test_a_command_ends_with_whoever_began_it(there: Path, server: JupyterServer) -> None:
+    command = [*CLI, "terminal", "--", "echo ready; exec sleep 1000"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\r\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+    is_clean(server)
+
+
 def test_no_token_is_among_what_other_people_see(shell: pexpect.spawn) -> None:
     assert TOKEN not in Path(f"/proc/{shell.pid}/cmdline").read_text()
 

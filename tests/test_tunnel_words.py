@@ -18,7 +18,7 @@ from dap_client import DapClient
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from colab_magics.options import split_debug
+from colab_magics.options import split_given
 from colab_magics.tunnel import book, jsonc
 
 LINES = [
@@ -32,13 +32,17 @@ LINES = [
     ("debug --yes", "debug --yes", ""),
     ("close debug --name x", "close debug --name x", ""),
     ("debug a.py -- --help", "debug a.py", "-- --help"),
+    ("terminal -- nvidia-smi -L", "terminal", "nvidia-smi -L"),
+    ("terminal --name x -- make --name y -- z", "terminal --name x", "make --name y -- z"),
+    ("terminal", "terminal", ""),
+    ("close -- x", "close -- x", ""),
     ("", "", ""),
 ]
 
 
 @pytest.mark.parametrize(("line", "ours", "scripts"), LINES)
 def test_everything_after_the_script_is_the_scripts(line: str, ours: str, scripts: str) -> None:
-    assert split_debug(line.split()) == (ours.split(), scripts.split())
+    assert split_given(line.split()) == (ours.split(), scripts.split())
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 
 NOT_ALLOWED = (
     "its owner offers no session: start it with --expose loopback (for people on that machine), "
-    "--expose url:https://HOST --expose-port PORT (a tunnel that you run), or --expose ssh:USER@RELAY"
+    "--expose url:https://HOST --expose-port PORT (a tunnel that you run), --expose ssh:USER@RELAY, or "
+    "--expose colab (an official runtime of google-colab-cli)"
 )
 TRY_AGAIN_S = 2.0
 LOOK_S = 2.0

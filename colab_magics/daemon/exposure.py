@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 
 from colab_magics.errors import UsageError
 
-FORMS = "loopback, url:https://HOST, ssh:USER@RELAY or ssh:USER@RELAY:PORT"
+FORMS = "loopback, url:https://HOST, ssh:USER@RELAY, ssh:USER@RELAY:PORT, colab or colab:SESSION"
 
 _RELAY = re.compile(
     r"(?P<host>(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9_][A-Za-z0-9_.-]*)(?::(?P<port>\d{1,5}))?"
 )
+_SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +21,11 @@ class Exposure:
     """One way in.
 
     Attributes:
-        kind: `loopback`, `url` or `ssh`.
+        kind: `loopback`, `url`, `ssh` or `colab`.
         url: for `url`, the address that the owner's tunnel has.
         relay, relay_port: for `ssh`, what ssh calls the relay, and its port (None: what ssh takes).
+        session: for `colab`, what google-colab-cli calls the runtime that this is; empty for the only one of
+            whoever asks.
         port: the port of the private server on loopback; None for any that is free.
     """
 
@@ -30,6 +33,7 @@ class Exposure:
     url: str = ""
     relay: str = ""
     relay_port: int | None = None
+    session: str = ""
     port: int | None = None
 
 
@@ -44,11 +48,8 @@ def parse_exposure(text: str, *, port: int | None = None) -> Exposure:
     kind, _, rest = text.partition(":")
     if text == "loopback":
         return Exposure(kind="loopback", port=port)
-    if text == "colab":
-        raise UsageError(
-            "--expose colab is not built yet: open the runtime with `%colab_tunnel colab:SESSION`, "
-            f"or expose it otherwise: {FORMS}"
-        )
+    if text == "colab" or (kind == "colab" and _SESSION.fullmatch(rest)):
+        return Exposure(kind="colab", session=rest, port=port)
     if kind == "url":
         return Exposure(kind="url", url=_address(rest), port=_needed(port))
     relay = _RELAY.fullmatch(rest) if kind == "ssh" else None

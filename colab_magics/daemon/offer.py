@@ -83,7 +83,8 @@ class Offer:
         port = self.exposure.port
         options = ["--owner-pid", str(owner_pid), "--idle-stop", f"{self._idle_stop_min:g}"]
         options += ["--port", str(port)] if port is not None else []
-        host = urlsplit(self.exposure.url).hostname
+        is_named_late = self.exposure.kind == "colab"  # by Google, when whoever comes asks for the port
+        host = "*" if is_named_late else urlsplit(self.exposure.url).hostname
         options += ["--allow-host", host] if host else []
         options += ["--root", str(self._root)] if self._root else []
         options += ["--token-stdin"] if self._token is not None else []
@@ -118,7 +119,7 @@ class Offer:
         if self._link is not None:
             at = self._link.open(port)
             return {"relay": exposure.relay, "relay_port": exposure.relay_port, "port": at}
-        return {"port": port}
+        return {"port": port, **({"session": exposure.session} if exposure.kind == "colab" else {})}
 
     def _run(self, verb: str, *options: str) -> str:
         command: Sequence[str] = (*self._program, verb, "--name", self._name, *options)

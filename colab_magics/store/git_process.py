@@ -183,6 +183,11 @@ def converse(
     Raises:
         TimeoutError: it did not end in `timeout_s`; it still runs.
     """
+    if sys.platform == "win32":  # nothing waits for a pipe there
+        try:
+            return process.communicate(data, timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError from None
     deadline = time.monotonic() + timeout_s
     said: dict[Any, list[bytes]] = {process.stdout: [], process.stderr: []}
     with selectors.DefaultSelector() as selector:
@@ -236,7 +241,21 @@ def _wait(process: subprocess.Popen[bytes], *, deadline: float) -> None:
 
 
 def end_group(process: subprocess.Popen[bytes], *, grace_s: float = GRACE_S) -> None:
-    """End a process and its group: SIGTERM, `grace_s`, SIGKILL. Gone already is well."""
+    """End a process and its group: SIGTERM, `grace_s`, SIGKILL. Gone already is well.
+
+    Windows has no groups: there it is the process alone, and at once.
+    """
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        _end_posix_group(process, grace_s=grace_s)
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()
+
+
+def _end_posix_group(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
@@ -253,10 +272,6 @@ def end_group(process: subprocess.Popen[bytes], *, grace_s: float = GRACE_S) -> 
         except (ProcessLookupError, PermissionError):
             break
         time.sleep(0.005)
-    for stream in (process.stdin, process.stdout, process.stderr):
-        if stream is not None:
-            with suppress(OSError):
-                stream.close()
 
 
 _USERINFO = re.compile(r"(?<=://)[^/\s@'\"]+@")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +19,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from colab_kernel.runtime import Runtime
-from colab_magics.errors import TunnelError, UsageError
+from colab_magics.errors import FullDiskError, TunnelError, UsageError
 from colab_magics.tunnel.fetching import fetch_large, fetch_small
 from colab_magics.tunnel.hand import Hand
 from colab_magics.tunnel.pieces import LEAST_BYTES, message_pace
 from colab_magics.tunnel.sending import send_large, send_small
 from colab_magics.tunnel.straight import Straight
-from colab_magics.tunnel.trips import HASH_S, PART, File, Moved, Trip, Watch, is_text, part_name
+from colab_magics.tunnel.trips import HASH_S, PART, File, Moved, Trip, Watch, is_text, part_name, sweep
 
 SMALL_BYTES = LEAST_BYTES
 """Up to so much a file goes in one message, many files one behind another."""
@@ -47,6 +48,7 @@ def put(runtime: Runtime, local: Path, remote: str, *, watch: Watch, instead_of:
 
     Raises:
         UsageError: it is not here.
+        FullDiskError: it has no room there; no half file stays, and nothing of a new folder.
         TunnelError: it did not arrive; the same again goes on where it stopped.
     """
     if not local.exists():
@@ -64,16 +66,25 @@ def put(runtime: Runtime, local: Path, remote: str, *, watch: Watch, instead_of:
         missing = _missing(
             files, trip, {f"{found['root']}/{path}": is_ for path, is_ in found["known"].items()}
         )
-        if folders:
-            hand.ask("make_folders", paths=folders)
-        send_small(hand, [one for one in missing if one.size_bytes <= SMALL_BYTES], trip)
-        pace = message_pace(runtime.max_message_bytes)
-        with Straight(runtime) as straight:
-            for one in missing:
-                if one.size_bytes > SMALL_BYTES:
-                    send_large(hand, one, trip, pace, straight)
-        if found["root"] != trip.target:
-            hand.ask("landed", root=found["root"], target=trip.target)
+        try:
+            if folders:
+                hand.ask("make_folders", paths=folders)
+            send_small(hand, [one for one in missing if one.size_bytes <= SMALL_BYTES], trip)
+            pace = message_pace(runtime.max_message_bytes)
+            with Straight(runtime) as straight:
+                for one in missing:
+                    if one.size_bytes > SMALL_BYTES:
+                        send_large(hand, one, trip, pace, straight)
+            if found["root"] != trip.target:
+                hand.ask("landed", root=found["root"], target=trip.target)
+        except FullDiskError as error:
+            is_new = found["root"] != trip.target
+            if is_new:
+                hand.ask("withdraw", root=found["root"])
+            raise FullDiskError(
+                f"the disk there is full: {trip.target} was not put; {_what_stays(is_new or not is_folder)} "
+                f"({error})"
+            ) from error
         return trip.result(files=len(files), is_folder=is_folder, skipped=skipped)
 
     return _through(runtime, work, trip)
@@ -89,7 +100,8 @@ def get(runtime: Runtime, remote: str, local: Path, *, watch: Watch, into: bool 
         into: whether it is meant as a folder even if there is none yet.
 
     Raises:
-        TunnelError: it is not there, or did not arrive; the same again goes on where it stopped.
+        TunnelError: it is not there, or did not arrive; the same again goes on where it stopped. If the disk
+            here is full no half file stays, and nothing of a new folder.
     """
     trip = Trip(name=PurePosixPath(remote).name, watch=watch)
 
@@ -102,20 +114,29 @@ def get(runtime: Runtime, remote: str, local: Path, *, watch: Watch, into: bool 
         root = target = Path(trip.target)
         if is_folder and not target.is_dir():
             root = target.with_name(part_name(target.name))
-        for below in found["folders"] if is_folder else []:
-            _below(root, below).mkdir(parents=True, exist_ok=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
         files = [_arriving(source, root, *each) for each in found["files"]]
-        here = {one.there: _size_and_time(one.here) for one in files} if is_folder else {}
-        missing = _missing(files, trip, here)
-        fetch_small(hand, [one for one in missing if one.size_bytes <= SMALL_BYTES], trip)
-        pace = message_pace(runtime.max_message_bytes)
-        with Straight(runtime) as straight:
-            for one in missing:
-                if one.size_bytes > SMALL_BYTES:
-                    fetch_large(hand, one, trip, pace, straight)
-        if root != target:
-            root.rename(target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            sweep(target.parent, now=time.time())
+            for below in found["folders"] if is_folder else []:
+                _below(root, below).mkdir(parents=True, exist_ok=True)
+            here = {one.there: _size_and_time(one.here) for one in files} if is_folder else {}
+            missing = _missing(files, trip, here)
+            fetch_small(hand, [one for one in missing if one.size_bytes <= SMALL_BYTES], trip)
+            pace = message_pace(runtime.max_message_bytes)
+            with Straight(runtime) as straight:
+                for one in missing:
+                    if one.size_bytes > SMALL_BYTES:
+                        fetch_large(hand, one, trip, pace, straight)
+            if root != target:
+                root.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            if root != target:
+                shutil.rmtree(root, ignore_errors=True)
+            rest = _what_stays(root != target or not is_folder)
+            raise TunnelError(f"the disk here is full: {target} was not fetched; {rest}") from error
         return trip.result(files=len(files), is_folder=is_folder, skipped=tuple(found["skipped"]))
 
     return _through(runtime, work, trip)
@@ -134,16 +155,12 @@ def _through(runtime: Runtime, work: Callable[[Hand], Moved], trip: Trip) -> Mov
         is_broken = True
         try:
             with Hand.open(runtime) as hand:
-                hand.load("files")
+                hand.load("files", "departures")
                 try:
                     return work(hand)
                 finally:
                     is_broken = not hand.is_open
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise TunnelError(
-                    f"the disk here is full: {trip.name} was not fetched; nothing of it stays"
-                ) from error
             raise TunnelError(f"{error.filename or trip.name}: {error.strerror or error}") from error
         except TunnelError as error:
             if not is_broken:
@@ -153,6 +170,10 @@ def _through(runtime: Runtime, work: Callable[[Hand], Moved], trip: Trip) -> Mov
                 raise TunnelError(f"{error}; {again}") from error
         trip.stands(trip.done_bytes, note="the connection was lost; trying again")
         time.sleep(1)
+
+
+def _what_stays(nothing: object) -> str:
+    return "nothing of it stays" if nothing else "of it stays what had arrived whole"
 
 
 def _missing(files: Sequence[File], trip: Trip, known: Known) -> list[File]:

@@ -30,7 +30,7 @@ from colab_kernel.messages import Buffer, Channel, Json, JsonObject, Message
 from colab_kernel.remote import Link
 from colab_kernel.rest import Server
 from colab_kernel.runtime import Runtime
-from colab_magics.errors import TunnelError
+from colab_magics.errors import FullDiskError, TunnelError
 from colab_magics.tunnel.servers import server_of
 
 FAR = Path(__file__).with_name("far")
@@ -172,12 +172,13 @@ class Hand:
         self._put(message)
         return _wait(run.outcome, timeout_s)
 
-    def load(self, piece: str) -> None:
-        """Have the verbs of `far/PIECE.py` there. TunnelError: as `run`."""
+    def load(self, *pieces: str) -> None:
+        """Have the verbs of each `far/PIECE.py` there. TunnelError: as `run`."""
         with self._lock:
-            if piece not in self._loaded:
-                self.run((FAR / f"{piece}.py").read_text(encoding="utf-8"))
-                self._loaded.add(piece)
+            new = [piece for piece in pieces if piece not in self._loaded]
+            if new:
+                self.run("\n\n".join((FAR / f"{piece}.py").read_text(encoding="utf-8") for piece in new))
+                self._loaded.update(new)
 
     def ask(
         self, verb: str, *, buffers: Sequence[Buffer] = (), timeout_s: float = ASK_S, **content: Any
@@ -320,7 +321,8 @@ class Hand:
             return
         outcome = self._asked.pop(number, None)
         if "error" in data:
-            self._settle(outcome, TunnelError(str(data["error"])))
+            kind = FullDiskError if data.get("is_full") else TunnelError
+            self._settle(outcome, kind(str(data["error"])))
         elif outcome is not None and not outcome.done():
             outcome.set_result(Answer(data["content"], buffers))
 

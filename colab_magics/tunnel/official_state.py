@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import re
 import shlex
 import shutil
 import sys
@@ -23,6 +25,13 @@ from colab_magics.errors import TunnelError, UsageError
 
 STATE = "~/.config/colab-cli/sessions.json"
 INSTALL = "`pip install google-colab-cli` (Python 3.12 or later)"
+
+HEADERS = {"X-Colab-Client-Agent": "colab-magics"}
+"""What the runtime proxy is told of who asks."""
+
+COMMAND_VARIABLE = "COLAB_MAGICS_COLAB_CLI"
+
+_PYTHON = re.compile(r"python[0-9.]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +68,24 @@ class Tool:
         program, *options = self.command or ("colab",)
         name = "colab" if shutil.which("colab") == program else program
         return "`" + shlex.join([name, *options, *words]) + "`"
+
+    def python(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The Python that has its library, with what goes before that; and the options of the program itself.
+
+        It is the one that the command names, or that the first line of its script names.
+
+        Raises:
+            TunnelError: it is not installed, or its Python cannot be told.
+        """
+        for at, word in enumerate(self.command):
+            before, after = self.command[:at], self.command[at + 1 :]
+            found = Path(shutil.which(word) or "")
+            if _PYTHON.fullmatch(found.name):
+                return (*before, word), after[2:] if after[:1] == ("-m",) else after
+            if python := _python_of_script(found):
+                return (*before, python), after
+        how = f"name it in {COMMAND_VARIABLE} as `PYTHON -m colab_cli.cli`" if self.command else INSTALL
+        raise TunnelError(f"google-colab-cli's Python is needed, and not found: {how}")
 
     def sessions(self) -> Mapping[str, OfficialSession]:
         """Its sessions by name; none without a file.
@@ -126,15 +153,30 @@ class Tool:
             url=session.url.rstrip("/"),
             token=self.token_source(session.name),
             auth=AuthScheme.COLAB,
-            headers={"X-Colab-Client-Agent": "colab-magics"},
+            headers=HEADERS,
         )
 
 
-def find_tool(settings: str = "") -> Tool:
-    """The google-colab-cli that is meant: as the settings say, else of this Python, else on the PATH."""
-    given: Sequence[str] = shlex.split(settings)
+def find_tool() -> Tool:
+    """The google-colab-cli that is meant: as COMMAND_VARIABLE says, else of this Python, else on the PATH."""
+    given: Sequence[str] = shlex.split(os.environ.get(COMMAND_VARIABLE, ""))
     if not given and importlib.util.find_spec("colab_cli") is not None:
         given = (sys.executable, "-m", "colab_cli.cli")
     if not given and (program := shutil.which("colab")):
         given = (program,)
     return Tool(tuple(given))
+
+
+def _python_of_script(path: Path) -> str:
+    """The Python that a script of pip's or uv's runs in; empty if the file is none.
+
+    Where that path is long, or has a space, they begin with `#!/bin/sh` and name it in the second line.
+    """
+    try:
+        with path.open("rb") as file:
+            first = file.read(2)
+            lines = [file.readline(4096), file.readline(4096)] if first == b"#!" else []
+        words = [word for line in lines for word in shlex.split(line.decode())]
+    except (OSError, ValueError):
+        return ""
+    return next((word for word in words if _PYTHON.fullmatch(Path(word).name)), "")

@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument("--idle-stop", type=float, default=IDLE_STOP_MIN, metavar="MIN")
             verb.add_argument("--owner-pid", type=int, help="end with that process")
             verb.add_argument("--port", type=int, default=0, help="where a tunnel of its owner's leads to")
-            verb.add_argument("--allow-host", action="append", default=[], help="and the name that it has")
+            verb.add_argument("--allow-host", action="append", default=[], help="its name; * for any")
             verb.add_argument("--token-stdin", action="store_true", help="its token is the first line there")
     return parser
 
@@ -324,9 +324,9 @@ def _serve(arguments: argparse.Namespace) -> Facts:
     config.ServerApp = Config(
         ip="127.0.0.1", port=arguments.port, port_retries=0, allow_root=True, open_browser=False, token=token,
         local_hostnames=["localhost", *arguments.allow_host], root_dir=str(arguments.root or Path.home()),
-        kernel_manager_class=SignedKernels, kernel_spec_manager_class=PlainKernelspecs,
-        max_body_size=2 * MAX_MESSAGE_BYTES, max_buffer_size=2 * MAX_MESSAGE_BYTES,
-        cookie_secret=secrets.token_bytes(32),  # not left in a file
+        allow_remote_access="*" in arguments.allow_host, kernel_manager_class=SignedKernels,
+        kernel_spec_manager_class=PlainKernelspecs, max_body_size=2 * MAX_MESSAGE_BYTES,
+        max_buffer_size=2 * MAX_MESSAGE_BYTES, cookie_secret=secrets.token_bytes(32),  # not left in a file
         jpserver_extensions={"jupyter_server_terminals": True},
         tornado_settings={"websocket_max_message_size": MAX_MESSAGE_BYTES},
     )  # fmt: skip

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from colab_magics.errors import TunnelError
+from colab_magics.errors import FullDiskError, TunnelError
 from colab_magics.tunnel.hand import Hand
 from colab_magics.tunnel.pieces import Pace, Request, stream
 from colab_magics.tunnel.straight import Straight
@@ -37,6 +37,7 @@ def send_large(hand: Hand, one: File, trip: Trip, pace: Pace, straight: Straight
     """In pieces, behind what is there from an earlier try.
 
     Raises:
+        FullDiskError: it has no room there; nothing of it stays.
         TunnelError: it did not arrive; what did is kept there, hidden.
     """
     transfer, before = uuid.uuid4().hex, trip.done_bytes
@@ -49,10 +50,8 @@ def send_large(hand: Hand, one: File, trip: Trip, pace: Pace, straight: Straight
         left_bytes = one.size_bytes - offset
         if left_bytes > begun["free_bytes"]:
             hand.ask("give_up", transfer=transfer)
-            raise TunnelError(
-                f"the disk there is full: {one.there} needs {left_bytes:,} bytes more, and "
-                f"{begun['free_bytes']:,} are free; nothing of it stays"
-            )
+            free = f"{begun['free_bytes']:,} are free"
+            raise FullDiskError(f"{one.here} needs {left_bytes:,} bytes more, and {free}")
         trip.stands(before + offset)
         file.seek(offset)
         sent = _straight(

@@ -12,5 +12,6 @@ def server_of(runtime: Runtime) -> Server:
     return Server(
         runtime,
         read_token=lambda: sessions.read_token(runtime.token),
-        renew_token=lambda: sessions.renew_token(runtime.token),
+        read_proxy_token=lambda: sessions.read_token(runtime.proxy_token),
+        renew_token=lambda: sessions.renew_tokens(runtime),
     )

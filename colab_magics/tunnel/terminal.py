@@ -12,10 +12,8 @@ import contextlib
 import os
 import select
 import signal
-import termios
 import threading
 import time
-import tty
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -24,7 +22,8 @@ from types import FrameType
 from colab_kernel.errors import AccessError, KernelError, UnreachableError
 from colab_kernel.rest import Server
 from colab_kernel.runtime import Runtime
-from colab_magics.errors import TunnelError
+from colab_magics.errors import TunnelError, UsageError
+from colab_magics.posix import need_posix
 from colab_magics.tunnel.servers import server_of
 from colab_magics.tunnel.terminal_line import TerminalLine
 from colab_magics.tunnel.terminal_text import TerminalText, starting_line
@@ -39,18 +38,27 @@ UNKNOWN = 255
 """The exit code where the shell's is not known, as ssh has it."""
 
 
-def run_terminal(runtime: Runtime, *, keyboard: int, screen: int) -> int:
+def run_terminal(runtime: Runtime, *, keyboard: int | None, screen: int, command: str = "") -> int:
     """Be a terminal there until its shell ends.
 
     Args:
-        keyboard, screen: descriptors of a terminal; it is as it was afterwards.
+        keyboard, screen: descriptors of a terminal; it is as it was afterwards. Without a keyboard (None)
+            nothing is typed there, and the screen may be anything.
+        command: what the shell there runs, and ends; empty for a shell that asks.
 
     Returns:
         The shell's exit code; 128 + the number of a signal that ended this process's part.
 
     Raises:
-        TunnelError: there is no terminal to be had, or it was lost.
+        TunnelError: there is no terminal to be had, it was lost, or its shell does not take a command.
+        UsageError: this machine is Windows, or the command is too long to be typed.
     """
+    need_posix("a terminal", instead="a cell's `!COMMAND` runs there, and JupyterLab there has terminals")
+    text = TerminalText(uuid.uuid4().hex)
+    try:
+        typed = starting_line(text.word, term=_term(), command=command)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     server = server_of(runtime)
     try:
         name = server.start_terminal(folder=runtime.remote_root)
@@ -62,7 +70,8 @@ def run_terminal(runtime: Runtime, *, keyboard: int, screen: int) -> int:
         ) from error
     try:
         with _raw(keyboard), _signals() as (woken, caught):
-            return _Terminal(runtime, server, name, keyboard=keyboard, screen=screen).run(woken, caught)
+            terminal = _Terminal(runtime, server, name, text, keyboard=keyboard, screen=screen)
+            return terminal.run(woken, caught, typed=typed, has_command=bool(command))
     finally:
         with contextlib.suppress(KernelError):  # it ends with its shell
             server.delete_terminal(name)
@@ -89,17 +98,27 @@ def _end_shell(runtime: Runtime, server: Server, name: str) -> None:
 class _Terminal:
     """The loop between a keyboard, a screen and a line that may break."""
 
-    def __init__(self, runtime: Runtime, server: Server, name: str, *, keyboard: int, screen: int) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        server: Server,
+        name: str,
+        text: TerminalText,
+        *,
+        keyboard: int | None,
+        screen: int,
+    ) -> None:
         self._runtime, self._server, self._name = runtime, server, name
         self._keyboard, self._screen = keyboard, screen
-        self._text = TerminalText(uuid.uuid4().hex)
+        self._text = text
         self._keys = _Keys()
         self._line: TerminalLine | None = None
         self._opening: Future[TerminalLine] | None = None
-        self._typed = starting_line(self._text.word, term=_term())
+        self._typed = ""
         self._was_open = False
 
-    def run(self, woken: int, caught: list[int]) -> int:
+    def run(self, woken: int, caught: list[int], *, typed: str, has_command: bool) -> int:
+        self._typed = typed
         began_at = heard_at = asked_at = time.monotonic()
         try:
             while True:
@@ -124,6 +143,8 @@ class _Terminal:
                     if self._line.is_over or now - heard_at > SILENT_S:
                         self._lose()
                 if not self._text.begun and now - began_at > BEGIN_S:
+                    if has_command:
+                        raise TunnelError(f"the shell there did not take the command in {BEGIN_S:g} s")
                     self._show(self._text.give_up_hiding())
                 if self._keys.has_left:
                     self._show("\r\n")
@@ -185,7 +206,9 @@ class _Terminal:
     def _wait(self, woken: int) -> None:
         """Until something is to be done; what was typed is sent."""
         line = self._line
-        readers: list[int | TerminalLine] = [self._keyboard, woken, *([line] if line else [])]
+        keyboard = self._keyboard
+        keys = [] if keyboard is None else [keyboard]
+        readers: list[int | TerminalLine] = [*keys, woken, *([line] if line else [])]
         writers = [line] if line is not None and line.wants_write else []
         patience_s = 0.0 if line is not None and line.has_early else 0.05 if line is None else 1.0
         ready, able, _ = select.select(readers, writers, [], patience_s)
@@ -193,8 +216,8 @@ class _Terminal:
             os.read(woken, 4096)
         if able and line is not None:
             line.flush()
-        if self._keyboard in ready:
-            data = os.read(self._keyboard, 65536)
+        if keyboard is not None and keyboard in ready:
+            data = os.read(keyboard, 65536)
             if not data:  # the terminal's window was closed
                 self._keys.has_left = True
             typed = self._keys.feed(data)
@@ -263,8 +286,14 @@ def _begin(work: Callable[[], TerminalLine]) -> Future[TerminalLine]:
 
 
 @contextlib.contextmanager
-def _raw(keyboard: int) -> Iterator[None]:
+def _raw(keyboard: int | None) -> Iterator[None]:
     """Every key goes there; afterwards the terminal is as it was."""
+    import termios
+    import tty
+
+    if keyboard is None:
+        yield
+        return
     before = termios.tcgetattr(keyboard)
     tty.setraw(keyboard)
     try:

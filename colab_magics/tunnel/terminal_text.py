@@ -10,6 +10,7 @@ Source: https://invisible-island.net/xterm/ctlseqs/ctlseqs.html (Operating Syste
 from __future__ import annotations
 
 import re
+import string
 
 _OSC = "\x1b]5379;"
 _BEL = "\x07"
@@ -19,17 +20,38 @@ _WATCHED = frozenset(
 )
 """Modes that a program may leave on: keys, cursor, mouse, the second screen, pasting."""
 
+_PLAIN = frozenset(string.ascii_letters + string.digits + " ./_,:=+@")
+
+_LINE_BYTES = 4000
+"""A terminal takes 4095 in one line where no editor of a shell's reads them.
+
+Source: https://man7.org/linux/man-pages/man3/termios.3.html (canonical mode)
+"""
+
 _OVERLAP = 2000
 _REMEMBERED = 100_000
 
 
-def starting_line(word: str, *, term: str) -> str:
-    """What is typed first: the person's shell, and its exit code behind it.
+def starting_line(word: str, *, term: str, command: str = "") -> str:
+    """What is typed first: the person's shell, with a command if one is given, and its exit code behind it.
 
     It works in sh, bash, zsh, fish and csh. For the space before it many leave it out of their history.
+
+    Raises:
+        ValueError: with the command it is longer than a terminal takes.
     """
     say = f'printf "\\033]5379;{word};%s\\007"'
-    return f" exec sh -c '{say} begin; TERM={term} \"${{SHELL:-sh}}\"; {say} $?'\r"
+    run = f' -c "$(printf "{_spelled(command)}")"' if command else ""
+    keep = "trap : INT QUIT; " if command else ""  # else Ctrl-C would end who says the exit code, too
+    line = f" exec sh -c '{say} begin; {keep}TERM={term} \"${{SHELL:-sh}}\"{run}; {say} $?'\r"
+    if len(line) > _LINE_BYTES:
+        raise ValueError(f"a command of {len(command)} letters is too long to be typed: put it into a script")
+    return line
+
+
+def _spelled(command: str) -> str:
+    """A command as printf's format, in letters that mean the same to every shell, quoted or not."""
+    return "".join(chr(byte) if chr(byte) in _PLAIN else f"\\{byte:03o}" for byte in command.encode())
 
 
 class TerminalText:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +14,9 @@ from typing import IO, Any
 
 PART = ".colab-part"
 """Ends the name of what is not whole yet, here and there; such a name begins with a dot."""
+
+KEPT_S = 7 * 24 * 3600.0
+"""How long a part waits for somebody to go on with it; `far/files.py` has the same."""
 
 _NAME_BYTES = 160
 
@@ -122,6 +127,20 @@ def part_name(name: str) -> str:
         return f".{name}{PART}"
     digest = hashlib.sha256(data).hexdigest()[:16]
     return f".{data[:_NAME_BYTES].decode('utf-8', 'ignore')}~{digest}{PART}"
+
+
+def sweep(folder: Path, *, now: float) -> None:
+    """Take away parts of files and of folders in a folder with which nobody has gone on for a week.
+
+    Times of change are those of what they came from: what tells is when they were written here.
+    """
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f".*{PART}"):
+            if path.is_symlink():
+                continue
+            written_at = max(one.lstat().st_ctime for one in (path, *path.rglob("*")))
+            if now - written_at > KEPT_S:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def hash_beginning(file: IO[bytes], size_bytes: int) -> Any:

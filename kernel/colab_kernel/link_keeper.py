@@ -131,8 +131,9 @@ class LinkKeeper:
         runtime = sessions.load().get(runtime_name)
         server = Server(
             runtime,
-            read_token=lambda: _read_token(runtime),
-            renew_token=lambda: sessions.renew_token(_newest(runtime).token),
+            read_token=lambda: sessions.read_token(_newest(runtime).token),
+            read_proxy_token=lambda: sessions.read_token(_newest(runtime).proxy_token),
+            renew_token=lambda: sessions.renew_tokens(_newest(runtime)),
         )
         _delete_orphans(server, runtime)
         self._starting.clear()
@@ -294,10 +295,6 @@ class LinkKeeper:
                 time.sleep(min(AGAIN_S, left))
 
         self._background.start(delete, lambda outcome: None).join(timeout_s)
-
-
-def _read_token(runtime: Runtime) -> str:
-    return sessions.read_token(_newest(runtime).token)
 
 
 def _newest(runtime: Runtime) -> Runtime:

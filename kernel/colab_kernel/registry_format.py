@@ -23,19 +23,18 @@ _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization", "
 
 _TOKEN_LISTS = ("key", "expires", "refresh")
 
-_NAMES = [each.name for each in fields(Runtime) if each.name not in {"name", "url", "token"}]
+_NAMES = [each.name for each in fields(Runtime) if each.name not in {"name", "url", "token", "proxy_token"}]
 DEFAULTS = {name: getattr(Runtime(name="", url=""), name) for name in _NAMES}
 
 
 def to_entry(runtime: Runtime) -> dict[str, Any]:
     """A runtime as its JSON; what has its default is left out."""
-    source = runtime.token
-    token: dict[str, Any] = {"value": source.value, "env": source.env, "file": source.file}
-    token |= {name: list(getattr(source, name)) or None for name in _TOKEN_LISTS}
     others = {key: getattr(runtime, key) for key in DEFAULTS}
+    proxy_token = _token_entry(runtime.proxy_token)
     return {
         "url": runtime.url,
-        "token": {key: value for key, value in token.items() if value is not None},
+        "token": _token_entry(runtime.token),
+        **({"proxy_token": proxy_token} if proxy_token else {}),
         **{key: value for key, value in others.items() if value != DEFAULTS[key]},
     }
 
@@ -48,7 +47,12 @@ def parse_entry(name: str, entry: Any) -> Runtime:
     """
     need(_NAME.fullmatch(name), "a name is 1 to 64 ASCII letters, digits, dots, hyphens and underscores")
     need(isinstance(entry, dict), "it is no JSON object")
-    found = {**DEFAULTS, "token": {}, **{key: value for key, value in entry.items() if value is not None}}
+    found = {
+        **DEFAULTS,
+        "token": {},
+        "proxy_token": {},
+        **{key: value for key, value in entry.items() if value is not None},
+    }
     need(found["auth"] in list(AuthScheme), f"auth is none of {', '.join(AuthScheme)}")
     need(found["token_in"] in list(TokenPlace), f"token_in is none of {', '.join(TokenPlace)}")
     need(is_text(found["kernel_name"]), "kernel_name is no printable text")
@@ -59,16 +63,28 @@ def parse_entry(name: str, entry: Any) -> Runtime:
     most, patience_s = found["max_message_bytes"], found["gone_after_s"]
     need(type(most) is int and 0 < most < 1 << 53, "max_message_bytes is no whole number above 0")
     need(type(patience_s) in (int, float) and 0 <= patience_s < 1 << 53, "gone_after_s is no number from 0")
+    proxy_token = _token_source(found["proxy_token"], name="proxy_token")
+    need(
+        proxy_token == TokenSource() or found["auth"] == AuthScheme.JUPYTER,
+        "proxy_token goes with auth jupyter: with auth colab the proxy's token is the only one, in token",
+    )
     plain = {"kernel_name", "local_root", "remote_root", "max_message_bytes", "gone_after_s"}
     return Runtime(
         name=name,
         url=_url(found.get("url")),
-        token=_token_source(found["token"]),
+        token=_token_source(found["token"], name="token"),
+        proxy_token=proxy_token,
         auth=AuthScheme(found["auth"]),
         token_in=TokenPlace(found["token_in"]),
         headers=_headers(found["headers"]),
         **{key: found[key] for key in plain},
     )
+
+
+def _token_entry(source: TokenSource) -> dict[str, Any]:
+    plain: dict[str, Any] = {"value": source.value, "env": source.env, "file": source.file}
+    plain |= {name: list(getattr(source, name)) or None for name in _TOKEN_LISTS}
+    return {key: value for key, value in plain.items() if value is not None}
 
 
 def need(condition: object, otherwise: str) -> None:
@@ -109,19 +125,19 @@ def _headers(value: Any) -> dict[str, str]:
     return dict(value)
 
 
-def _token_source(value: Any) -> TokenSource:
-    need(isinstance(value, dict), "token is no JSON object")
+def _token_source(value: Any, *, name: str) -> TokenSource:
+    need(isinstance(value, dict), f"{name} is no JSON object")
     ways = {way: value[way] for way in ("value", "env", "file") if value.get(way) is not None}
-    need(len(ways) <= 1, "token has more than one of value, env and file")
+    need(len(ways) <= 1, f"{name} has more than one of value, env and file")
     for way, text in ways.items():
-        need(is_text(text) and text, f"token.{way} is no printable text, or empty")
-    need(TOKEN.fullmatch(ways.get("value", "-")), "token.value has a space or a letter beyond ASCII in it")
-    need("=" not in ways.get("env", ""), "token.env is no name of an environment variable")
+        need(is_text(text) and text, f"{name}.{way} is no printable text, or empty")
+    need(TOKEN.fullmatch(ways.get("value", "-")), f"{name}.value has a space or a letter beyond ASCII in it")
+    need("=" not in ways.get("env", ""), f"{name}.env is no name of an environment variable")
     file = ways.get("file", "~")
-    need(file.startswith("~") or _is_absolute(file), "token.file is no absolute path")
-    lists: dict[str, list[str]] = {name: value.get(name) or [] for name in _TOKEN_LISTS}
-    for name, texts in lists.items():
-        need(isinstance(texts, list) and all(map(is_text, texts)), f"token.{name} is no list of texts")
-        need("file" in ways or not texts, f"token has {name} without a file")
-    key, expires, refresh = (tuple(lists[name]) for name in _TOKEN_LISTS)
+    need(file.startswith("~") or _is_absolute(file), f"{name}.file is no absolute path")
+    lists: dict[str, list[str]] = {each: value.get(each) or [] for each in _TOKEN_LISTS}
+    for each, texts in lists.items():
+        need(isinstance(texts, list) and all(map(is_text, texts)), f"{name}.{each} is no list of texts")
+        need("file" in ways or not texts, f"{name} has {each} without a file")
+    key, expires, refresh = (tuple(lists[each]) for each in _TOKEN_LISTS)
     return TokenSource(**ways, key=key, expires=expires, refresh=refresh)

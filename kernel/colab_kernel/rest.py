@@ -72,7 +72,8 @@ class Server:
 
     Args:
         read_token: reads the token from its source; called for every request.
-        renew_token: has a token that was refused renewed, if its source can do that; blocks.
+        read_proxy_token: the same for that of the proxy before the server; empty if there is none.
+        renew_token: has what was refused renewed, both tokens, if their sources can do that; blocks.
     """
 
     def __init__(
@@ -80,18 +81,19 @@ class Server:
         runtime: Runtime,
         *,
         read_token: Callable[[], str],
+        read_proxy_token: Callable[[], str] = lambda: "",
         renew_token: Callable[[], None] = lambda: None,
     ) -> None:
         self._runtime = runtime
-        self._read_token = read_token
+        self._read_token, self._read_proxy_token = read_token, read_proxy_token
         self._renew_token = renew_token
         is_here = is_this_machine(urlsplit(runtime.url).hostname or "")
         proxies = urllib.request.ProxyHandler({} if is_here else None)
         self._opener = urllib.request.build_opener(proxies, _NoRedirect, _Http, _Https)
 
     def access(self) -> Access:
-        """What lets a request in, with the token as its source has it now."""
-        return self._runtime.access(self._read_token())
+        """What lets a request in, with the tokens as their sources have them now."""
+        return self._runtime.access(self._read_token(), proxy_token=self._read_proxy_token())
 
     def newer_access(self, refused: Access) -> Access | None:
         """Another access than one that was refused, renewed if need be; None if there is none."""

@@ -15,6 +15,8 @@ Source: https://www.tornadoweb.org/en/stable/web.html (websocket_max_message_siz
 GONE_AFTER_S = 60.0
 """How long a server may refuse connections before its kernels are given up."""
 
+_PROXY_HEADER = "X-Colab-Runtime-Proxy-Token"
+
 
 class AuthScheme(enum.StrEnum):
     """Whose names the token goes by.
@@ -72,6 +74,8 @@ class Runtime:
         url: its base address, `http://…` or `https://…`, without query and without a slash at the end.
         token: where its token is read.
         auth, token_in: how the token is shown.
+        proxy_token: where the token of Colab's runtime proxy is read, for a server behind it that has a token
+            of its own; `auth` is the server's then.
         headers: more headers for every request; none of them a secret.
         kernel_name: the kernelspec over there; empty for the server's default.
         local_root, remote_root: the same project's folder here and there, absolute; both or neither.
@@ -84,6 +88,7 @@ class Runtime:
     token: TokenSource = TokenSource()
     auth: AuthScheme = AuthScheme.JUPYTER
     token_in: TokenPlace = TokenPlace.HEADER
+    proxy_token: TokenSource = TokenSource()
     headers: Mapping[str, str] = field(default_factory=dict)
     kernel_name: str = ""
     local_root: str | None = None
@@ -91,16 +96,17 @@ class Runtime:
     max_message_bytes: int = MAX_MESSAGE_BYTES
     gone_after_s: float = GONE_AFTER_S
 
-    def access(self, token: str) -> Access:
-        """What lets a request in with `token`; without one (empty), only the entry's own headers."""
+    def access(self, token: str, *, proxy_token: str = "") -> Access:
+        """What lets a request in with these tokens; without them (empty), only the entry's own headers."""
+        headers = {**self.headers, **({_PROXY_HEADER: proxy_token} if proxy_token else {})}
         if not token:
-            return Access(headers=dict(self.headers))
+            return Access(headers=headers)
         match self.auth, self.token_in:
             case AuthScheme.JUPYTER, TokenPlace.HEADER:
-                return Access(headers={**self.headers, "Authorization": f"token {token}"})
+                return Access(headers={**headers, "Authorization": f"token {token}"})
             case AuthScheme.JUPYTER, TokenPlace.QUERY:
-                return Access(headers=dict(self.headers), query={"token": token})
+                return Access(headers=headers, query={"token": token})
             case AuthScheme.COLAB, TokenPlace.HEADER:
-                return Access(headers={**self.headers, "X-Colab-Runtime-Proxy-Token": token})
+                return Access(headers={**headers, _PROXY_HEADER: token})
             case _:
-                return Access(headers=dict(self.headers), query={"colab-runtime-proxy-token": token})
+                return Access(headers=headers, query={"colab-runtime-proxy-token": token})

@@ -148,9 +148,10 @@ def read_token(source: TokenSource) -> str:
     return token
 
 
-def renew_token(source: TokenSource) -> None:
-    """After a token was refused: have its source write another one, if it can. Blocks until it has."""
-    _renew(source, needed=lambda: True)
+def renew_tokens(runtime: Runtime) -> None:
+    """After a runtime refused: have its tokens' sources write others, if they can. Blocks until they have."""
+    for source in (runtime.token, runtime.proxy_token):
+        _renew(source, needed=lambda: True)
 
 
 def _renew(source: TokenSource, *, needed: Callable[[], bool]) -> None:

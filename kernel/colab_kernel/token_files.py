@@ -63,6 +63,14 @@ def ends_at(source: TokenSource) -> float:
     return (ends if ends.tzinfo else ends.replace(tzinfo=UTC)).timestamp()
 
 
+def has_ended(source: TokenSource, *, now: float) -> bool:
+    """Whether the token in a file is past its end. Unknown is not past."""
+    try:
+        return ends_at(source) <= now
+    except (OSError, RecursionError, ValueError):
+        return False
+
+
 def renew(source: TokenSource, *, folder: Path, needed: Callable[[], bool] = lambda: True) -> None:
     """Have the source's command write its file anew; blocks until it has. One process at a time runs it.
 

@@ -25,6 +25,7 @@ class ColabFar:
         try:
             answer["content"], buffers = self.verbs[data["verb"]](data["content"], message["buffers"])
         except OSError as error:
+            answer["is_full"] = colab_is_full(error)
             answer["error"] = "%s: %s" % (error.filename, error.strerror) if error.filename else str(error)
         except Exception as error:
             answer["error"] = "%s: %s" % (type(error).__name__, error)
@@ -32,6 +33,13 @@ class ColabFar:
 
     def tell(self, content, buffers=()):
         self.comm.send({"number": None, "content": content}, buffers=list(buffers))
+
+
+def colab_is_full(error):
+    """Whether it says that there is no room left on a disk."""
+    import errno
+
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 colab_far = ColabFar()

@@ -46,33 +46,33 @@ class ColabArrival:
         except OSError:
             return True
 
-    def write(self, offset, piece):
-        import errno
+    def __enter__(self):
+        return self
 
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, OSError) and colab_is_full(error):
+            self.give_up()
+
+    def write(self, offset, piece):
         if offset < self.size:
             return
         if offset > self.size or self.is_taken():
             raise OSError("somebody else brings %s at the same time" % self.target)
-        try:
-            written = 0
-            while written < len(piece):
-                written += self.file.write(piece[written:])
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            self.give_up()
-            raise OSError(
-                "the disk there is full: %s was not put; nothing of it stays" % self.target
-            ) from None
+        written = 0
+        while written < len(piece):
+            written += self.file.write(piece[written:])
         self.hasher.update(piece)
         self.size += len(piece)
 
     def give_up(self):
         """Take away what cannot become whole: a full disk needs the room."""
+        import contextlib
         import os
 
-        self.file.close()
-        os.unlink(self.part)
+        with contextlib.suppress(OSError):  # it may have its name, or the disk say again that it is full
+            self.file.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.part)
 
     def restart(self):
         import hashlib
@@ -99,43 +99,6 @@ class ColabArrival:
         os.replace(self.part, self.target)
 
 
-class ColabDeparture:
-    """A file that is on its way from here: its hash grows with the pieces that are read in order."""
-
-    def __init__(self, path, upto):
-        import hashlib
-        import os
-
-        self.path = path
-        self.file = os.fdopen(os.open(path, os.O_RDONLY), "rb", buffering=0)
-        self.stat = os.fstat(self.file.fileno())
-        self.hasher = hashlib.sha256()
-        self.position = 0
-        while self.position < upto:
-            self.read(self.position, min(COLAB_PIECE, upto - self.position))
-
-    def read(self, offset, size):
-        self.file.seek(offset)
-        piece = bytearray(size)
-        view, count = memoryview(piece), 0
-        while count < size:
-            got = self.file.readinto(view[count:])
-            if not got:
-                raise OSError("%s became shorter while it was fetched" % self.path)
-            count += got
-        if offset == self.position:
-            self.hasher.update(piece)
-            self.position += size
-        return piece
-
-    def check(self):
-        import os
-
-        now = os.fstat(self.file.fileno())
-        if (now.st_size, now.st_mtime_ns) != (self.stat.st_size, self.stat.st_mtime_ns):
-            raise OSError("%s was changed while it was fetched: get it again" % self.path)
-
-
 def colab_short(name):
     """A name, or the beginning and a hash of a long one: more than 255 bytes cannot be in a folder."""
     import hashlib
@@ -153,8 +116,9 @@ def colab_is_text(name):
 
 
 COLAB_PART = ".colab-part"
+COLAB_KEPT_S = 7 * 24 * 3600.0
 COLAB_PIECE = 1 << 20
-colab_arrivals, colab_departures = {}, {}
+colab_arrivals = {}
 
 
 def colab_absolute(content):
@@ -195,6 +159,27 @@ def colab_entry(path, name):
     }
 
 
+def colab_sweep(folder):
+    """Take away parts of files and of folders in a folder with which nobody has gone on for a week.
+
+    Times of change are those of what they came from: what tells is when they were written here.
+    """
+    import contextlib
+    import os
+    import shutil
+    import time
+
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            if not name.startswith(".") or not name.endswith(COLAB_PART) or os.path.islink(path):
+                continue
+            inside = [os.path.join(below, one) for below, _, names in os.walk(path) for one in [".", *names]]
+            written_at = max(os.lstat(one).st_ctime for one in [path, *inside])
+            if time.time() - written_at > COLAB_KEPT_S:
+                shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+
+
 @colab_far.verb
 def listing(content, buffers):
     """What is in a folder, or one file."""
@@ -229,10 +214,12 @@ def landing(content, buffers):
     if not is_folder and os.path.isdir(target):
         raise OSError("%s is a folder there, and what is to go there is a file" % target)
     folder, name = os.path.split(target)
+    colab_sweep(folder)
     is_new = is_folder and not os.path.isdir(target)
     root = os.path.join(folder, ".%s%s" % (colab_short(name), COLAB_PART)) if is_new else target
     known = {}
     for below, _, names in os.walk(root) if is_folder else []:
+        colab_sweep(below)
         for one in names:
             try:
                 found = os.stat(os.path.join(below, one))
@@ -250,6 +237,15 @@ def landed(content, buffers):
 
     if os.path.isdir(content["root"]):
         os.rename(content["root"], content["target"])
+    return {}, []
+
+
+@colab_far.verb
+def withdraw(content, buffers):
+    """A new folder will not become whole: take away what of it is there."""
+    import shutil
+
+    shutil.rmtree(content["root"], ignore_errors=True)
     return {}, []
 
 
@@ -284,8 +280,8 @@ def arrive(content, buffers):
 @colab_far.verb
 def take(content, buffers):
     """One piece of it."""
-    arrival = colab_arrivals[content["transfer"]]
-    arrival.write(content["offset"], memoryview(buffers[0]).cast("B"))
+    with colab_arrivals[content["transfer"]] as arrival:
+        arrival.write(content["offset"], memoryview(buffers[0]).cast("B"))
     return {}, []
 
 
@@ -294,7 +290,8 @@ def arrived(content, buffers):
     """The file is whole: give it its name."""
     arrival = colab_arrivals.pop(content["transfer"], None)
     if arrival is not None:  # else it was asked again
-        arrival.finish(content)
+        with arrival:
+            arrival.finish(content)
     return {}, []
 
 
@@ -310,88 +307,11 @@ def give_up(content, buffers):
 @colab_far.verb
 def take_whole(content, buffers):
     """A small file, at once. Asked again it does the same again."""
-    arrival = ColabArrival(content["path"], content["transfer"])
-    arrival.restart()
-    arrival.write(0, memoryview(buffers[0]).cast("B"))
-    arrival.finish(content)
+    with ColabArrival(content["path"], content["transfer"]) as arrival:
+        arrival.restart()
+        arrival.write(0, memoryview(buffers[0]).cast("B"))
+        arrival.finish(content)
     return {}, []
-
-
-@colab_far.verb
-def survey(content, buffers):
-    """All files below a path, as those of a folder are brought: through links to files, not to folders."""
-    import os
-    import stat
-
-    path = colab_absolute(content)
-    if not os.path.isdir(path):
-        os.stat(path)  # raises for what is not there
-    files, folders, skipped = [], [], []
-    for folder, inside, names in os.walk(path) if os.path.isdir(path) else [(path, [], [""])]:
-        below = os.path.relpath(folder, path)
-        folders.append("" if below == "." else below)
-        left = [
-            one for one in inside
-            if os.path.islink(os.path.join(folder, one)) or not colab_is_text(one) or one.endswith(COLAB_PART)
-        ]  # fmt: skip
-        skipped += [os.path.join(folder, one) for one in left]
-        inside[:] = [one for one in inside if one not in left]
-        for name in sorted(names):
-            one = os.path.join(folder, name) if name else path
-            try:
-                found = os.stat(one)
-            except OSError:
-                skipped.append(one)
-                continue
-            if not stat.S_ISREG(found.st_mode) or name.endswith(COLAB_PART) or not colab_is_text(name):
-                skipped.append(one)
-                continue
-            relative = os.path.relpath(one, path) if name else ""
-            files.append([relative, found.st_size, stat.S_IMODE(found.st_mode), found.st_mtime_ns])
-    is_folder = os.path.isdir(path)
-    return {
-        "path": path, "is_folder": is_folder, "files": files, "folders": folders if is_folder else [],
-        "skipped": skipped,
-    }, []  # fmt: skip
-
-
-@colab_far.verb
-def depart(content, buffers):
-    """Begin to bring a file: the hash of its first `upto` bytes, which may be there already."""
-    import os
-
-    upto = min(content["upto"], os.stat(content["path"]).st_size)
-    departure = ColabDeparture(content["path"], upto)
-    colab_departures[content["transfer"]] = departure
-    found = departure.stat
-    sha256 = departure.hasher.hexdigest()
-    return {"upto": upto, "sha256": sha256, "size": found.st_size, "mtime_ns": found.st_mtime_ns}, []
-
-
-@colab_far.verb
-def give(content, buffers):
-    """One piece of it."""
-    departure = colab_departures[content["transfer"]]
-    return {}, [departure.read(content["offset"], content["size"])]
-
-
-@colab_far.verb
-def departed(content, buffers):
-    """The hash of all of it, if it is as it was."""
-    departure = colab_departures[content["transfer"]]
-    departure.check()
-    departure.file.close()
-    return {"sha256": departure.hasher.hexdigest()}, []
-
-
-@colab_far.verb
-def give_whole(content, buffers):
-    """A small file, at once."""
-    import hashlib
-
-    with open(content["path"], "rb") as file:
-        data = file.read()
-    return {"sha256": hashlib.sha256(data).hexdigest()}, [data]
 
 
 @colab_far.verb

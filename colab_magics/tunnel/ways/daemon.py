@@ -6,14 +6,14 @@ import socket
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from colab_kernel import sessions
 from colab_kernel.errors import KernelError
 from colab_kernel.link_watch import Reach
-from colab_kernel.runtime import GONE_AFTER_S, Runtime, TokenSource
+from colab_kernel.runtime import Runtime, TokenSource
 from colab_magics.errors import CorruptError, StoreError, TunnelError, UnreachableError, UsageError
 from colab_magics.jobs.asking import LIFE_S, Answer, Ask
 from colab_magics.jobs.codec import Live
@@ -21,12 +21,13 @@ from colab_magics.settings import Settings
 from colab_magics.store.git_names import is_on_this_machine
 from colab_magics.store.locate import Queue, find_project, mailbox_of, remote_queue
 from colab_magics.store.mailbox import Mailbox
-from colab_magics.tunnel import book, sealing
+from colab_magics.tunnel import book, official_port, official_state, sealing
 from colab_magics.tunnel.kept import OPEN, Folder
 from colab_magics.tunnel.plan import Plan, Reached
 from colab_magics.tunnel.servers import server_of
 from colab_magics.tunnel.ssh_link import answers
 from colab_magics.tunnel.targets import Daemon, Ssh, parse_target
+from colab_magics.tunnel.terms import TERMS
 from colab_magics.tunnel.ways import ssh
 
 PATIENCE_S = 120.0
@@ -39,10 +40,13 @@ clocks, which may differ."""
 END_S = 10.0
 """How long `close` waits for the server there to be gone."""
 
-REACHED = ("loopback", "url", "ssh")
+REACHED = ("loopback", "url", "ssh", "colab")
 """The ways that this release follows."""
 
-ALLOW = "`--expose loopback`, `url:https://…` or `ssh:USER@RELAY` with `jupyter colab daemon` allows it"
+ALLOW = (
+    "`--expose loopback`, `url:https://…`, `ssh:USER@RELAY` or `colab:SESSION` with `jupyter colab daemon` "
+    "allows it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +102,17 @@ def open(target: Daemon, plan: Plan, *, name: str) -> tuple[Runtime, dict[str, A
     if "error" in content:
         raise TunnelError(f"the daemon {worker} answered: {content['error']}")
     try:
-        runtime = Runtime(
+        held = {"worker": worker, "pid": int(content["pid"]), "notes": [str(content["note"])]}
+        held["began"] = _began(name, content)
+        plain = Runtime(
             name=name,
-            url=_address(content, plan, name=name),
+            url="",
             token=TokenSource(value=str(content["token"])),
             kernel_name="python3",
             max_message_bytes=int(content["max_message_bytes"]),
-            gone_after_s=ssh.GONE_AFTER_S if content["expose"] == "ssh" else GONE_AFTER_S,
         )
-        held = {"worker": worker, "pid": int(content["pid"]), "notes": [str(content["note"])]}
-        held["is_led"] = content["expose"] == "ssh"
-        return runtime, {**held, "url": runtime.url, "began": _began(name, content)}
+        runtime, way = _led(plain, content, plan)
+        return runtime, {**held, **way, "url": runtime.url}
     except (KeyError, TypeError, ValueError) as error:
         raise TunnelError(f"what the daemon {worker} answered is not understood: {error!r}") from error
 
@@ -119,12 +123,16 @@ def close(reached: Reached) -> None:
         _shut_down(reached)
     if reached.held.get("is_led"):
         ssh.let_go(reached.name)
+    if reached.held.get("official"):
+        official_port.forget(reached.name)
 
 
 def state(reached: Reached) -> str:
     """As the keeper of its forward says, or whether something listens where it is, as far as can be seen."""
     if reached.held.get("is_led") and (kept := Folder.of(reached.name).state()).state != OPEN:
         return f"{kept.state} ({kept.reason})" if kept.reason else kept.state
+    if reached.held.get("official"):
+        return official_port.state(reached.name)
     parts = urlsplit(str(reached.held.get("url", "")))
     if parts.hostname != "127.0.0.1" or parts.port is None:
         return "open"
@@ -227,24 +235,40 @@ def _clear(mailbox: Mailbox, ask: Ask, *, is_answered: bool) -> None:
         pass  # both expire, and a daemon deletes them then
 
 
-def _address(content: Mapping[str, Any], plan: Plan, *, name: str) -> str:
+def _led(runtime: Runtime, content: Mapping[str, Any], plan: Plan) -> tuple[Runtime, dict[str, Any]]:
+    """The runtime with the way to it, as the daemon's owner exposes it, and what ends that way."""
     match content["expose"]:
         case "loopback":
-            return f"http://127.0.0.1:{int(content['port'])}"
+            return replace(runtime, url=f"http://127.0.0.1:{int(content['port'])}"), {}
         case "url" if str(content["url"]).startswith("https://"):
-            return str(content["url"])
+            return replace(runtime, url=str(content["url"])), {}
         case "ssh":
             relay = _relay(str(content["relay"]), content["relay_port"])
             plan.say(f"It is reached through the relay {relay} …")
-            return f"http://127.0.0.1:{ssh.lead(relay, plan, name=name, to=int(content['port']))}"
+            port = ssh.lead(relay, plan, name=runtime.name, to=int(content["port"]))
+            led = replace(runtime, url=f"http://127.0.0.1:{port}", gone_after_s=ssh.GONE_AFTER_S)
+            return led, {"is_led": True}
+        case "colab":
+            return _led_by_google(runtime, str(content["session"]), int(content["port"]), plan)
         case way:
             raise TunnelError(f"the daemon is reached by {way!r}, which this release does not know")
+
+
+def _led_by_google(runtime: Runtime, named: str, port: int, plan: Plan) -> tuple[Runtime, dict[str, Any]]:
+    """Through the runtime proxy of a session that google-colab-cli has here."""
+    plan.say(TERMS)
+    tool = official_state.find_tool()
+    session = tool.session(named).name
+    plan.say(f"It is reached through Google's runtime proxy, as port {port} of colab:{session} …")
+    way = official_port.reach(tool, session, port, name=runtime.name)
+    led = replace(runtime, url=way.url, proxy_token=way.proxy_token, headers=official_state.HEADERS)
+    return led, {"official": session}
 
 
 def _relay(text: str, port: int | None) -> Ssh:
     user, _, host = text.rpartition("@")
     target = parse_target(f"ssh://{text}" + (f":{int(port)}" if port else ""))
-    if not isinstance(target, Ssh) or (target.user or "", target.host) != (user, host.lower()):
+    if not isinstance(target, Ssh) or (target.user or "", target.host) != (user, host):
         raise TunnelError(f"the daemon's relay {text!r} is no machine that ssh could reach")
     return target
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from colab_kernel.runtime import Runtime
 from colab_magics.errors import TunnelError
+from colab_magics.posix import need_posix
 from colab_magics.tunnel.plan import Plan, Reached
 from colab_magics.tunnel.server_facts import PROGRAM, parse_facts
 from colab_magics.tunnel.targets import Local
@@ -18,7 +19,8 @@ OPEN_S = 90.0
 
 
 def open(target: Local, plan: Plan, *, name: str) -> tuple[Runtime, dict[str, Any]]:
-    """Find or start it; its folder is the home folder."""
+    """Find or start it; its folder is the home folder. UsageError: this machine is Windows."""
+    need_posix("a private server on this machine", instead="name a Jupyter Server of yours by its address")
     plan.say("Starting a private Jupyter Server on this machine …")
     printed = _run("open", "--name", name, "--root", str(Path.home()))
     return parse_facts(printed, where=WHERE).runtime(name), {}

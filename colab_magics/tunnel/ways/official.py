@@ -6,26 +6,23 @@ newer one when it is near its end, or was refused. Nothing is allocated here, an
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
 from colab_kernel import sessions, token_files
 from colab_kernel.errors import KernelError
-from colab_kernel.runtime import Runtime, TokenSource
+from colab_kernel.runtime import Runtime
 from colab_magics.errors import ColabError, TunnelError
-from colab_magics.tunnel.official_state import INSTALL, Tool, find_tool
+from colab_magics.tunnel.official_state import COMMAND_VARIABLE, INSTALL, Tool, find_tool
 from colab_magics.tunnel.plan import Plan, Reached
 from colab_magics.tunnel.targets import Official
 from colab_magics.tunnel.terms import TERMS
-
-COMMAND_VARIABLE = "COLAB_MAGICS_COLAB_CLI"
 
 
 def open(target: Official, plan: Plan, *, name: str) -> tuple[Runtime, dict[str, Any]]:
     """Take the session as google-colab-cli has it; its token stays in that program's file."""
     plan.say(TERMS)
-    tool = find_tool(os.environ.get(COMMAND_VARIABLE, ""))
+    tool = find_tool()
     session = tool.session(target.session)
     source = tool.token_source(session.name)
     if token_files.is_due(source, now=time.time()):
@@ -35,7 +32,7 @@ def open(target: Official, plan: Plan, *, name: str) -> tuple[Runtime, dict[str,
     except KernelError:  # it was dropped while its token was asked for: `session` says so
         pass
     session = tool.session(session.name)
-    if _has_ended(source):
+    if token_files.has_ended(source, now=time.time()):
         raise TunnelError(_advice(tool, session.name))
     stop = f"The runtime stays, and costs, until {tool.typed('stop', '--session', session.name)}."
     return tool.runtime(session, name=name), {
@@ -50,21 +47,15 @@ def close(reached: Reached) -> None:
 
 def state(reached: Reached) -> str:
     """What the state file says."""
-    tool = find_tool(os.environ.get(COMMAND_VARIABLE, ""))
+    tool = find_tool()
     try:
         name = str(reached.held["official"])
         if name not in tool.sessions():
             return "gone"
-        return "its token has ended" if _has_ended(tool.token_source(name)) else "open"
+        has_ended = token_files.has_ended(tool.token_source(name), now=time.time())
+        return "its token has ended" if has_ended else "open"
     except ColabError:
         return "unknown"
-
-
-def _has_ended(source: TokenSource) -> bool:
-    try:
-        return token_files.ends_at(source) <= time.time()
-    except (OSError, RecursionError, ValueError):
-        return False
 
 
 def _advice(tool: Tool, name: str) -> str:

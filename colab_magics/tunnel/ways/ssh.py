@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from colab_kernel import sessions
 from colab_kernel.runtime import Runtime, TokenSource
 from colab_magics.errors import TunnelError
+from colab_magics.posix import need_posix
 from colab_magics.tunnel import book
 from colab_magics.tunnel.kept import OPEN, Folder, Kept, drop_control, make_control
 from colab_magics.tunnel.plan import Plan, Reached
@@ -50,6 +51,7 @@ CLOSE_S = 40.0
 
 def open(target: Ssh, plan: Plan, *, name: str) -> tuple[Runtime, dict[str, Any]]:
     """Find or start the server there, or take the one that is meant; have a port here that leads to it."""
+    _need_posix()
     if target.to is not None:
         return _open_what_is_there(target, plan, name=name, to=target.to)
     folder = Folder.of(name)
@@ -76,7 +78,9 @@ def lead(target: Ssh, plan: Plan, *, name: str, to: int) -> int:
 
     Raises:
         TunnelError: it cannot be reached, or nobody answers HTTP there.
+        UsageError: this machine is Windows.
     """
+    _need_posix()
     folder = Folder.of(name)
     with folder.locked():
         kept = folder.kept()
@@ -107,6 +111,13 @@ def state(reached: Reached) -> str:
     """As the keeper says; why, where it is not open."""
     found = Folder.of(reached.name).state()
     return f"{found.state} ({found.reason})" if found.reason else found.state
+
+
+def _need_posix() -> None:
+    need_posix(
+        "a session over ssh",
+        instead="`ssh -L` in a window of its own, and `%colab_tunnel` with the address of its port",
+    )
 
 
 # --- opening -----------------------------------------------------------------------------------------------
