@@ -83,6 +83,7 @@ LAYERS: tuple[tuple[str, Layer, str | None], ...] = (
     ("colab_magics/tunnel/session", Layer.COMPOSITION, "tunnel"),
     ("colab_magics/tunnel/*", Layer.PART, "tunnel"),
     ("colab_magics/visit/__init__", Layer.SHARED, None),
+    ("colab_magics/visit/dap_framing", Layer.PURE, None),
     ("colab_magics/visit/__main__", Layer.COMPOSITION, "visit"),
     ("colab_magics/visit/*", Layer.SHARED, "visit"),
     ("colab_magics/embedded", Layer.EMBEDDED, None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from kernel_environments import Stack, python_of
 from visitors import door_path, look, visitor, visitor_process, wait_for
 
 from colab_magics.daemon import doors
-from colab_magics.daemon.assignment import Phase, Stop
+from colab_magics.daemon.assignment import Limits, Phase, Stop
 from colab_magics.jobs.state import Verb
 
 STACKS = [Stack.NEWEST, Stack.COLAB]
@@ -206,8 +207,9 @@ def test_a_cancelled_script_is_interrupted_as_without(tmp_path: Path, end: str) 
     for name, more in (("plain", {}), ("held", {"hold_s": 600.0})):
         folder = tmp_path / name
         mark = tmp_path / f"{name}-begun"
+        files = {"work.py": INTERRUPTED.format(end=end)}
         job = make_job(
-            folder, command=f"python work.py {mark}", files={"work.py": INTERRUPTED.format(end=end)}, **more
+            folder, command=f"python work.py {mark}", files=files, limits=Limits(grace_s=30.0), **more
         )
         with job.running():
             harness.wait_until(mark.exists, what="its begin")
@@ -383,6 +385,13 @@ def test_a_script_that_fails_is_held_with_its_variables_and_fails_when_it_is_let
         live = job.attempt.live()
         assert live.held == "ZeroDivisionError: division by zero"
         assert live.held_until is not None
+        told = look(Path(doors.read_door(door_path()).look))
+        assert re.findall(r"^  (\S+), line (\d+)", told, re.MULTILINE) == [
+            ("<module>", "9"),
+            ("train", "6"),
+            ("layer", "4"),
+        ]
+        assert "      scale = 0\n" in told
         with visitor(tmp_path) as frontend:
             debugger = Debugger(frontend)
             [thread] = debugger.body("debugInfo")["stoppedThreads"]

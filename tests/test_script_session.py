@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from colab_kernel.made_messages import MessageMaker
 from colab_kernel.messages import Channel
-from colab_magics.daemon.script_session import NO_DEBUGGER, Framer, ScriptSession, frame
+from colab_magics.daemon.script_session import NO_DEBUGGER, ScriptSession
 from colab_magics.daemon.script_start import NO_DEBUGGER as NO_DEBUGGER_THERE
+from colab_magics.visit import dap_framing
 
 NOW = 1_800_000_000.0
 
@@ -25,7 +22,7 @@ class Stage:
         files = {"/code/train.py": "x = 1\n"}
         self.session = ScriptSession(session="s", read_source=files.get)
         self._client = MessageMaker("client")
-        self._framer = Framer()
+        self._parser = dap_framing.Parser()
 
     def ask(self, command: str, *, seq: int = 7, who: bytes = b"me", **arguments: Any) -> None:
         content: Any = {"type": "request", "seq": seq, "command": command, "arguments": arguments}
@@ -36,7 +33,7 @@ class Stage:
         self.session.receive_frontend(message, identities=(who,), now=NOW)
 
     def tell(self, **message: Any) -> None:
-        self.session.receive_debugger(frame(message), now=NOW)
+        self.session.receive_debugger(dap_framing.serialize(message), now=NOW)
 
     def due(self) -> tuple[list[dict[str, Any]], list[tuple[bytes, str, dict[str, Any]]], list[str]]:
         """Requests to the debugger; replies (to whom, type, content); what was published, by type."""
@@ -47,7 +44,7 @@ class Stage:
                 published.append(message.parsed_content.get("execution_state") or message.msg_type)
             else:
                 replies.append((identities[0], message.msg_type, dict(message.parsed_content)))
-        return self._framer.feed(due.to_debugger), replies, [str(each) for each in published]
+        return list(self._parser.feed(due.to_debugger)), replies, [str(each) for each in published]
 
     def answer(self) -> dict[str, Any]:
         """The one reply that is due, without anything for the debugger."""
@@ -176,17 +173,3 @@ def test_a_script_without_a_debugger_says_why(stage: Stage) -> None:
 def test_what_is_no_dap_ends_the_session(stage: Stage) -> None:
     stage.session.receive_debugger(b"GET / HTTP/1.1\r\n\r\n", now=NOW)
     assert stage.session.is_gone
-
-
-@given(
-    messages=st.lists(st.dictionaries(st.text(), st.text() | st.integers(), max_size=3), max_size=4),
-    cuts=st.lists(st.integers(0, 300), max_size=6),
-)
-def test_messages_are_found_however_the_bytes_are_cut(
-    messages: list[dict[str, Any]], cuts: list[int]
-) -> None:
-    data = b"".join(frame(each) for each in messages)
-    edges = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
-    framer = Framer()
-    found = [each for begin, end in itertools.pairwise(edges) for each in framer.feed(data[begin:end])]
-    assert found == json.loads(json.dumps(messages))

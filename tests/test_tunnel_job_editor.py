@@ -186,6 +186,29 @@ def test_a_breakpoint_by_its_path_here_holds_in_the_running_job(project: Path, t
     assert job.text() == "ended\n"
 
 
+def test_a_held_script_shows_its_failure_in_the_project_s_own_files(project: Path, tmp_path: Path) -> None:
+    (project / "train.py").write_text(FAILS)
+    files = {"batches.py": MODULE, "train.py": FAILS}
+    job = make_job(tmp_path / "job", command="python train.py", files=files, hold_s=600.0)
+    with job.running():
+        wait_for(job, Phase.HELD)
+        looked = tunnel_stage.colab("tunnel", "job", "train-1", "--look", cwd=project)
+        assert looked.stdout.startswith("the script:\n  <module>, line 4 of "), looked.stderr
+        value = tunnel_stage.colab("tunnel", "job", "train-1", "--evaluate", "number", cwd=project)
+        assert value.stdout.strip() == "43", value.stderr
+        with listening(project) as here, DapClient(here.entry, workspace=project) as ada:
+            ada.attach(breakpoints={})
+            inside = ada.stopped()
+            assert [(each["source"]["path"], each["line"]) for each in inside["frames"]] == [
+                (str(project / "batches.py"), 3),
+                (str(project / "train.py"), 4),
+            ]
+            assert inside["locals"]["spread"] == "0.0"
+            ada.request("disconnect")
+    assert job.outcome is not None
+    assert job.outcome.reason == "ZeroDivisionError: float division by zero (batches.py:3)"
+
+
 def test_the_second_editor_looks_on_and_the_end_of_the_job_ends_both(project: Path, tmp_path: Path) -> None:
     job = a_job(tmp_path, FAILS, hold_s=600.0)
     with job.running():

@@ -114,13 +114,7 @@ class JobDebugger:
         self, command: str, arguments: Mapping[str, Any], *, within_s: float = ANSWER_S
     ) -> Mapping[str, Any] | None:
         """One request to the debugger and its reply; None if none came."""
-        content = {
-            "type": "request",
-            "seq": next(self._numbers),
-            "command": command,
-            "arguments": dict(arguments),
-        }
-        msg_id = self._kernel.send("debug_request", content, channel="control")
+        msg_id = self._send(command, arguments)
         deadline = time.monotonic() + within_s
         while (left_s := deadline - time.monotonic()) > 0:
             found = None
@@ -134,19 +128,18 @@ class JobDebugger:
                 return dict(found)
         return None
 
+    def hold_nothing(self) -> None:
+        """Have the job stop at no failure any more, and go on if it stands, without waiting for an answer."""
+        self._send("setExceptionBreakpoints", {"filters": []})
+        self.let_go()
+
     def let_go(self) -> None:
         """Have the job go on, without waiting for the answer.
 
         Once for each stop: a second `continue` would silence control (colab_kernel.debugger_stops).
         """
         if self.stops.thread is not None:
-            content = {
-                "type": "request",
-                "seq": next(self._numbers),
-                "command": "continue",
-                "arguments": {"threadId": self.stops.thread},
-            }
-            self._kernel.send("debug_request", content, channel="control")
+            self._send("continue", {"threadId": self.stops.thread})
             self.stops.go(now=time.monotonic())
 
     def look_after(self, *, is_visited: Callable[[], bool]) -> None:
@@ -180,6 +173,11 @@ class JobDebugger:
         description = str(told.get("description") or "").removeprefix(_NO_DESCRIPTION)
         said = f"{name}: {description}".rstrip(": ")
         return "\n".join([*lines, said])
+
+    def _send(self, command: str, arguments: Mapping[str, Any]) -> str:
+        seq = next(self._numbers)
+        content = {"type": "request", "seq": seq, "command": command, "arguments": dict(arguments)}
+        return self._kernel.send("debug_request", content, channel="control")
 
 
 def _function(frame: Mapping[str, Any]) -> str:

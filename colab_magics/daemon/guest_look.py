@@ -14,12 +14,13 @@ import socket
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 
 INNERMOST = 3
 _VARIABLES = 40
 _IPYTHONS = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open", "debugpy"})
 _LAUNCHERS = frozenset({"ipykernel_launcher", "script_start"})
+_DEBUGGERS = frozenset({"pydevd", "_pydevd_bundle", "_pydevd_sys_monitoring"})
 _MACHINERY = frozenset(
     {
         "ipykernel",
@@ -32,7 +33,8 @@ _MACHINERY = frozenset(
         "runpy",
         "history",
     }
-    | {"_colab_guest", "threading", "selectors", "debugpy", "pydevd", "_pydevd_bundle", "concurrent"}
+    | {"_colab_guest", "threading", "selectors", "debugpy", "concurrent"}
+    | _DEBUGGERS
 )
 
 
@@ -88,6 +90,8 @@ def _stack(innermost: FrameType) -> list[str]:
     while step is not None:
         frames.append(step)
         step = step.f_back
+    held = _held(frames)
+    frames = held + [frame for frame in frames if frame not in held]
     own = [frame for frame in frames if not _is_kernel_s(frame)] or frames[:INNERMOST]
     told = []
     for depth, frame in reversed(list(enumerate(own))):
@@ -97,6 +101,27 @@ def _stack(innermost: FrameType) -> list[str]:
         if depth < INNERMOST:
             told += _variables(frame)
     return told
+
+
+def _held(frames: list[FrameType]) -> list[FrameType]:
+    """Those of an error that a debugger holds, innermost first: some may have left the stack already.
+
+    pydevd has (type, error, traceback) in its hands then.
+    """
+    own = (frame for frame in frames if _module(frame) in _DEBUGGERS)
+    for value in (value for frame in own for value in frame.f_locals.values()):
+        if isinstance(value, tuple) and len(value) == 3 and isinstance(value[2], TracebackType):
+            held: list[FrameType] = []
+            trace: TracebackType | None = value[2]
+            while trace is not None:
+                held.insert(0, trace.tb_frame)
+                trace = trace.tb_next
+            return held
+    return []
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def _variables(frame: FrameType) -> list[str]:
@@ -126,6 +151,5 @@ def _place(frame: FrameType) -> str:
 
 def _is_kernel_s(frame: FrameType) -> bool:
     """Whether it is the kernel's own machinery."""
-    module = str(frame.f_globals.get("__name__", "")).partition(".")[0]
     is_launcher = Path(frame.f_code.co_filename).stem in _LAUNCHERS
-    return module in _MACHINERY or is_launcher or frame.f_globals is globals()
+    return _module(frame) in _MACHINERY or is_launcher or frame.f_globals is globals()

@@ -185,7 +185,7 @@ class ScriptRun:
         if self._ending is None and (ending := watch.ending()) is not None:
             self._ending, self._kill_at = ending, now + watch.grace_s()
             if self._standing.debugger is not None:
-                self._standing.debugger.let_go()
+                self._standing.debugger.hold_nothing()
             child.interrupt()
         if self._kill_at is not None and now >= self._kill_at:
             self._ignored = True

@@ -10,13 +10,13 @@ adapter/clients.py (which threads it pauses and continues), read 2026-11
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from colab_kernel.made_messages import WITHOUT_KERNEL, MessageMaker
 from colab_kernel.messages import Message
+from colab_magics.visit import dap_framing
 
 Identities = tuple[bytes, ...]
 Dap = dict[str, Any]
@@ -26,53 +26,11 @@ NO_DEBUGGER = "colabNoDebugger"
 
 _ONCE = frozenset({"initialize", "attach", "configurationDone"})
 _NEVER = frozenset({"launch", "disconnect", "terminate", "restart"})
-_HEADERS_END = b"\r\n\r\n"
-_LENGTH = b"content-length:"
 _GONE = "the script's debugger is gone"
 _BEGUN = "the daemon has begun the session of this script, and ends it"
 _NO_CELLS = "a script has no cells"
 _CELL = "<cell>"
 """What `dumpCell` answers, since a frontend that debugs a notebook does not go on without a path."""
-
-
-class Framer:
-    """Takes DAP's bytes apart: `Content-Length: N`, an empty line, N bytes of JSON."""
-
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-
-    def feed(self, data: bytes) -> list[Dap]:
-        """The messages that are complete now.
-
-        Raises:
-            ValueError: this is no DAP.
-        """
-        self._bytes += data
-        found = []
-        while (end := self._bytes.find(_HEADERS_END)) >= 0:
-            begin = end + len(_HEADERS_END)
-            length = _content_length(bytes(self._bytes[:end]))
-            if len(self._bytes) < begin + length:
-                break
-            message = json.loads(self._bytes[begin : begin + length])
-            del self._bytes[: begin + length]
-            if not isinstance(message, dict):
-                raise ValueError("a message of DAP is an object")
-            found.append(message)
-        return found
-
-
-def frame(message: Mapping[str, Any]) -> bytes:
-    """One message as DAP's bytes."""
-    body = json.dumps(message).encode()
-    return b"Content-Length: %d%b%b" % (len(body), _HEADERS_END, body)
-
-
-def _content_length(headers: bytes) -> int:
-    for line in headers.lower().split(b"\r\n"):
-        if line.startswith(_LENGTH):
-            return int(line[len(_LENGTH) :])
-    raise ValueError("a message of DAP says its length")
 
 
 @dataclass(slots=True)
@@ -101,7 +59,7 @@ class ScriptSession:
     def __init__(self, *, session: str, read_source: Callable[[str], str | None]) -> None:
         self._make = MessageMaker(session)
         self._read_source = read_source
-        self._framer = Framer()
+        self._parser = dap_framing.Parser()
         self._due = Due()
         self._seq = 0
         self._waiting: dict[int, tuple[_Ask, Dap]] = {}
@@ -122,20 +80,22 @@ class ScriptSession:
     def receive_debugger(self, data: bytes, *, now: float) -> None:
         """Bytes from the script; none: it has closed the line."""
         try:
-            messages = self._framer.feed(data)
+            for message in self._parser.feed(data):
+                self._message(message, now=now)
         except ValueError:
-            messages, data = [], b""
-        for message in messages:
-            match message.get("type"):
-                case "response":
-                    self._response(message)
-                case "event" if message.get("event") == NO_DEBUGGER:
-                    self._end(str((message.get("body") or {}).get("reason") or _GONE))
-                case "event":
-                    self._event(message, now=now)
+            data = b""
         if not data:
             self.is_gone = True
             self._end(_GONE)
+
+    def _message(self, message: Dap, *, now: float) -> None:
+        match message.get("type"):
+            case "response":
+                self._response(message)
+            case "event" if message.get("event") == NO_DEBUGGER:
+                self._end(str((message.get("body") or {}).get("reason") or _GONE))
+            case "event":
+                self._event(message, now=now)
 
     def _response(self, response: Dap) -> None:
         waiting = self._waiting.pop(response.get("request_seq", -1), None)
@@ -216,7 +176,7 @@ class ScriptSession:
         if request["command"] in ("pause", "continue"):
             arguments = {**arguments, "threadId": "*"}
         told = {"type": "request", "command": request["command"], "arguments": arguments, "seq": self._seq}
-        self._due.to_debugger += frame(told)
+        self._due.to_debugger += dap_framing.serialize(told)
 
     def _info(self) -> Dap:
         """What Jupyter's `debugInfo` tells. There are no cells, so no file stands for one."""
