@@ -117,6 +117,37 @@ def test_a_debugger_switched_off_in_the_middle_of_a_step_lets_the_job_run_on(
     assert job.outcome.verb is Verb.SUCCEED
 
 
+def test_breakpoints_that_are_changed_in_the_middle_of_a_step_change_at_its_end(
+    tmp_path: Path, job_python: Path
+) -> None:
+    """From Python 3.13 on debugpy would raise an AssertionError in the cell."""
+    cell = GATES.format(folder=str(tmp_path))
+    job = make_job(tmp_path / "job", cell=cell, python=job_python, debuggable=True)
+    with job.running():
+        wait_for(job, Phase.RUNNING)
+        with visitor(tmp_path) as frontend:
+            debugger = Debugger(frontend)
+            source = debugger.body("dumpCell", code=cell)["sourcePath"]
+            set_breakpoint(debugger, source, MIDDLE)
+            (tmp_path / "begin").touch()
+            thread = debugger.stopped("breakpoint")
+            debugger.body("next", threadId=thread)
+            points = {"source": {"path": source}, "breakpoints": [{"line": MIDDLE + 2}]}
+            changed = debugger.ask("setBreakpoints", points)
+            debugger.body("debugInfo")
+            assert not frontend.is_replied(changed)
+            (tmp_path / "middle").touch()
+            debugger.stopped("step")
+            assert debugger.success(changed)["breakpoints"][0]["verified"]
+            debugger.body("continue", threadId=thread)
+            thread = debugger.stopped("breakpoint")
+            assert debugger.frames(thread)[0]["line"] == MIDDLE + 2
+            debugger.body("disconnect")
+        (tmp_path / "end").touch()
+    assert job.outcome is not None
+    assert job.outcome.verb is Verb.SUCCEED
+
+
 def test_a_breakpoint_in_a_loop_of_a_million_is_hit_often_and_taken_away_while_it_runs(
     tmp_path: Path, job_python: Path
 ) -> None:

@@ -20,11 +20,11 @@ from typing import Any
 from colab_kernel.debugger import RESUMES
 from colab_kernel.made_messages import WITHOUT_KERNEL, MessageMaker
 from colab_kernel.messages import Channel, JsonObject, Message
-from colab_magics.visit.guard import Guard
+from colab_magics.visit.evaluation import GOES_ON, Evaluation, Then
+from colab_magics.visit.guard import WAITS_FOR_A_STEP, Guard
 from colab_magics.visit.places import Place, homeward, outward, source_path
 
 Identities = tuple[bytes, ...]
-Then = Callable[[Mapping[str, Any]], None]
 
 LOOKS = frozenset(
     {"debugInfo", "threads", "stackTrace", "scopes", "variables", "source", "exceptionInfo", "modules"}
@@ -38,8 +38,6 @@ _EMPTY: Mapping[str, JsonObject] = {
     "is_complete_request": {"status": "unknown"},
     "inspect_request": {"status": "ok", "found": False, "data": {}, "metadata": {}},
 }
-_FRAMES = 30
-_GOES_ON = "the job runs: set a breakpoint, or pause it, and cells are evaluated where it stands"
 _LOOKS_ON = "somebody else steps through this job: you look on"
 _IS_OVER = "the job is over"
 _NO_INTERRUPT = "a job is not interrupted from here: `%colab_queue cancel` ends it, the debugger pauses it"
@@ -92,6 +90,7 @@ class Visitor:
         self._waiting: dict[str, tuple[str, Then, int]] = {}  # with the guard's version when it was asked
         self._guard = Guard(capabilities)
         self._was_let_go = False
+        self._after_step: list[Callable[[], None]] = []
         self._breakpoints: set[str] = set()
         self._seq = 0
         self._count = 0
@@ -131,6 +130,10 @@ class Visitor:
 
     def _event(self, event: dict[str, Any], *, now: float) -> None:
         self._guard.event(event)
+        if not self._guard.is_stepping:
+            waiting, self._after_step = self._after_step, []
+            for each in waiting:
+                each()
         if self._was_let_go and event.get("event") == "stopped" and not self._guard.is_held:
             self._stay_away(now=now)
             return
@@ -172,6 +175,8 @@ class Visitor:
         content = dict(ask.message.parsed_content)
         command, arguments = str(content.get("command")), content.get("arguments")
         arguments = dict(arguments) if isinstance(arguments, Mapping) else {}
+        if command == "pause" or arguments.get("breakpoints"):
+            self._was_let_go = False
         match command:
             case "initialize":
                 self._reply(ask, content, body=self._capabilities)
@@ -189,6 +194,9 @@ class Visitor:
                 self._reply(ask, content, problem=problem)
             case _ if command in RESUMES:
                 self._resume(ask, content, command, arguments)
+            case _ if command in WAITS_FOR_A_STEP and self._guard.is_stepping:
+                forward = functools.partial(self._forward, ask, content, command, arguments)
+                self._after_step.append(forward)
             case _:
                 self._forward(ask, content, command, arguments)
 
@@ -198,7 +206,7 @@ class Visitor:
             again = functools.partial(self._resume, ask, content, command, arguments)
             self.ask_job("debugInfo", {}, lambda reply: again(), now=ask.now)
             return
-        ticket = self._guard.resume(arguments, everywhere=command == "continue")
+        ticket = self._guard.resume(command, arguments)
         if ticket is None:
             self._reply(ask, content, body={"allThreadsContinued": True} if command == "continue" else {})
         else:
@@ -215,8 +223,6 @@ class Visitor:
     ) -> None:
         if command == "setBreakpoints":
             self._breakpoints.add(str(source_path(outward(command, arguments, self._places))))
-        if command == "pause" or arguments.get("breakpoints"):
-            self._was_let_go = False
         if command in ("evaluate", "setVariable", "setExpression", "copyToGlobals"):
             self._note(ask, arguments)
 
@@ -235,38 +241,16 @@ class Visitor:
         elif self._early is not None:
             self._early.append(ask)
         elif not self._guard.is_stopped or not self.leads:
-            self._fail(ask, _LOOKS_ON if self._guard.is_stopped else _GOES_ON)
+            self._fail(ask, _LOOKS_ON if self._guard.is_stopped else GOES_ON)
         else:
             self._note(ask, {"expression": code})
-            self._evaluate(ask, code)
-
-    def _evaluate(self, ask: _Ask, code: str) -> None:
-        """Evaluate in the innermost frame that knows the names."""
-
-        def in_frames(reply: Mapping[str, Any]) -> None:
-            frames = (reply.get("body") or {}).get("stackFrames") or []
-            if frames:
-                self._evaluate_in(ask, code, [frame["id"] for frame in frames])
-            else:
-                self._fail(ask, _GOES_ON)
-
-        where = {"threadId": self._guard.thread, "startFrame": 0, "levels": _FRAMES}
-        self.ask_job("stackTrace", where, in_frames, now=ask.now)
-
-    def _evaluate_in(self, ask: _Ask, code: str, frames: Sequence[int], first: str = "") -> None:
-        """Evaluate in the first of these frames; where it lacks a name, go on with the others."""
-
-        def show(reply: Mapping[str, Any]) -> None:
-            problem = "" if reply.get("success") else str(reply.get("message") or "it could not be evaluated")
-            if problem and "NameError" in problem and len(frames) > 1:
-                self._evaluate_in(ask, code, frames[1:], first or problem)
-            elif problem:
-                self._fail(ask, first or problem)
-            else:
-                self._show(ask, str((reply.get("body") or {}).get("result") or ""))
-
-        arguments = {"expression": code, "frameId": frames[0], "context": "repl"}
-        self.ask_job("evaluate", arguments, show, now=ask.now)
+            evaluation = Evaluation(
+                code=code,
+                ask_job=functools.partial(self.ask_job, now=ask.now),
+                show=functools.partial(self._show, ask),
+                fail=functools.partial(self._fail, ask),
+            )
+            evaluation.begin(thread=self._guard.thread)
 
     def _show(self, ask: _Ask, text: str) -> None:
         self._count += 1
@@ -279,18 +263,22 @@ class Visitor:
         return {"status": "ok", "execution_count": self._count, "payload": [], "user_expressions": {}}
 
     def let_go(self, *, now: float) -> None:
-        """Take the visitor's breakpoints away and have the job run on."""
+        """Take the visitor's breakpoints away and have the job run on, after the step that is under way."""
         if not self.leads:
             return
+        self._was_let_go = True
+        if not self._guard.is_stepping:
+            self._clear(now=now)
+            self._go_on(now=now)
+
+    def _clear(self, *, now: float) -> None:
         for path in self._breakpoints:
             arguments = {"source": {"path": path}, "breakpoints": []}
             self.ask_job("setBreakpoints", arguments, lambda reply: None, now=now)
         self._breakpoints.clear()
-        self._was_let_go = True
-        self._go_on(now=now)
 
     def _go_on(self, *, now: float) -> None:
-        thread, ticket = self._guard.thread, self._guard.resume({}, everywhere=True)
+        thread, ticket = self._guard.thread, self._guard.resume("continue", {})
         if ticket is not None:
             went_on = functools.partial(self._went_on, ticket, now=now)
             self.ask_job("continue", {"threadId": thread}, went_on, now=now)
@@ -302,6 +290,7 @@ class Visitor:
     def _stay_away(self, *, now: float) -> None:
         """Have a job go on that stopped after it was let go: at a step's end, at a breakpoint's last hit."""
         if self._was_let_go and self._guard.is_stopped and not self._guard.is_held:
+            self._clear(now=now)
             self._go_on(now=now)
 
     def begin(self, *, pause: bool, now: float) -> None:
@@ -328,12 +317,13 @@ class Visitor:
 
     def job_has_ended(self, *, now: float) -> None:
         """The job is over: whoever waits for its debugger is answered, a resume being the last it heard."""
+        for each in self._after_step:
+            each()
         waiting, self._waiting = self._waiting, {}
         for command, then, _ in waiting.values():
             is_success = command in RESUMES
             more: dict[str, Any] = {"body": {}} if is_success else {"message": _IS_OVER}
             then({"type": "response", "command": command, "success": is_success, **more})
-        self._stopped = None
         self._publish(self._make.debug_event(self._made_event("terminated"), now=now))
 
     def leave(self, *, now: float) -> None:
