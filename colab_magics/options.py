@@ -87,10 +87,15 @@ QUEUE = (
     ),
     Option(
         ("--debuggable",),
-        "let people step into it while it runs; for a cell that is so where it costs next to nothing",
+        "let people step into it while it runs: a cell, or `python script.py`; for a cell that is so where "
+        "it costs next to nothing",
         {"action": argparse.BooleanOptionalAction, "default": None},
     ),
-    _value("--hold", "keep a cell that fails stopped where it failed, for so long (30m)", "TIME"),
+    _value(
+        "--hold",
+        "keep what fails stopped where it failed, for so long (30m): a cell, or `python script.py`",
+        "TIME",
+    ),
     *PLACE,
     _flag("--wait", "watch until it is done, then sync it"),
     _flag("--dry-run", "show what would be queued, and send nothing"),
@@ -129,6 +134,10 @@ TUNNEL = (
     _flag("--yes", "do not ask; with sync and --project: take what was edited there"),
     _flag("--pause", "with job: stop it wherever it is"),
     _value("--evaluate", "with job: what an expression is where it stands", "EXPRESSION"),
+    _flag(
+        "--vscode",
+        "with job: a port for VS Code's debugger and an entry in launch.json; in a terminal until it is over",
+    ),
     _flag("--look", "with job: show its stacks once, and change nothing"),
 )
 

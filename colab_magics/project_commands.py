@@ -101,14 +101,14 @@ def _forward(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Forw
         lambda: open_carrier(runtime),
         there=there,
         port=here,
-        say=_tell,
+        say=tell,
         is_wanted=lambda: is_open(reached),
     )
     if desk.namespace is not None:
         atexit.register(forward.close)
         return forward
     try:
-        _tell(f"127.0.0.1:{forward.port} here leads to port {there} of {runtime.name}. Ctrl-C ends it.")
+        tell(f"127.0.0.1:{forward.port} here leads to port {there} of {runtime.name}. Ctrl-C ends it.")
         forward.wait()
     except KeyboardInterrupt:
         pass
@@ -138,14 +138,14 @@ def _debug(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Ended:
     if not script.is_file():
         raise UsageError(f"{script} is not there")
     reached, runtime = the_session(arguments.name)
-    plan = plan_of(desk, arguments, _tell)
+    plan = plan_of(desk, arguments, tell)
     top = project.project_at(plan.project or script.parent).work_tree
     assert top is not None
     if not script.is_relative_to(top.resolve()):
         raise UsageError(f"{script} is not in the project {top}")
     synced, runtime = sync_session(reached, runtime, replace(plan, project=top))
     for line in (*synced.diff.splitlines(), *sync_view(synced).lines):
-        _tell(line)
+        tell(line)
     root = PurePosixPath(synced.remote_root)
     folder = desk.folder.resolve()
     inside = folder.relative_to(top.resolve()) if folder.is_relative_to(top.resolve()) else Path()
@@ -163,11 +163,11 @@ def _debug(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Ended:
         path = launch_json.write_entry(
             top, launch_json.entry(name, port=running.port, remote_root=synced.remote_root)
         )
-        _tell(
+        tell(
             f"{rest[0]} waits there for a debugger: in VS Code, choose “{name}” under Run and Debug, then "
             f"press F5 ({path.relative_to(top)} has it, port {running.port}). Ctrl-C interrupts the script."
         )
-        code = running.wait(write, note=_tell)
+        code = running.wait(write, note=tell)
     return Ended(rest[0], code)
 
 
@@ -183,7 +183,8 @@ def _writer() -> Callable[[str, bytes], None]:
     return write
 
 
-def _tell(sentence: str) -> None:
+def tell(sentence: str) -> None:
+    """Say something beside what a command returns."""
     sys.stderr.write(f"{sentence}\n")
     sys.stderr.flush()
 

@@ -10,16 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 from colab_kernel import sessions
-from colab_magics import project_commands, tunnel_files
+from colab_magics import job_commands, project_commands, tunnel_files
 from colab_magics.commands import Desk, no_more
-from colab_magics.display.handles import JobCard
 from colab_magics.display.hints import typed
-from colab_magics.display.live import Renderable, in_notebook
+from colab_magics.display.live import in_notebook
 from colab_magics.display.tunnels import TunnelCard, TunnelRow, TunnelTable
 from colab_magics.display.watching import Lines
 from colab_magics.errors import UsageError
 from colab_magics.project_commands import plan_of, sync_view
-from colab_magics.tunnel import jobs
 from colab_magics.tunnel.session import (
     Session,
     close_session,
@@ -119,29 +117,10 @@ def _close(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Lines:
     return Lines((closed, f"{note}.") if note else (closed,))
 
 
-def _job(desk: Desk, arguments: argparse.Namespace, rest: list[str]) -> Renderable:
-    if len(rest) != 1:
-        raise UsageError("job needs the id of a job that runs, or the beginning of one")
-    reached, runtime = the_session(arguments.name)
-    if arguments.look:
-        return Lines(tuple(jobs.look_at(runtime, rest[0]).splitlines()))
-    if arguments.evaluate:
-        return Lines(tuple(jobs.evaluate(runtime, rest[0], arguments.evaluate).splitlines()))
-    project = desk.project().work_tree or desk.folder
-    visit = jobs.open_job(reached, runtime, rest[0], project=project, pause=arguments.pause)
-    return JobCard(
-        name=visit.name,
-        job_id=visit.job_id,
-        state="running",
-        notes=(f"Its kernel is {visit.display_name!r}, in every kernel picker.",),
-        next_step="JupyterLab's debugger shows where it stands; cells are evaluated there.",
-    )
-
-
 VERBS: Mapping[str, Verb] = {
     "status": _status,
     "close": _close,
-    "job": _job,
+    **job_commands.VERBS,
     **project_commands.VERBS,
     **tunnel_files.VERBS,
 }

@@ -18,8 +18,10 @@ from pathlib import Path
 import colab_pins
 import git_http
 import harness
+import kernel_environments
 import pytest
 from git_http import GitHttpServer
+from kernel_environments import Stack
 
 _RESTORE = pytest.StashKey[dict[str, str | None]]()
 _HOME = pytest.StashKey[Path]()
@@ -91,6 +93,12 @@ def bare_remote(tmp_path: Path) -> Path:
 def project(tmp_path: Path, bare_remote: Path) -> Path:
     """A work tree with one commit on `main`, pushed to `origin`, which is `bare_remote` over file://."""
     return harness.make_project(tmp_path / "project", remote_url=bare_remote.as_uri())
+
+
+@pytest.fixture(params=[Stack.NEWEST, Stack.COLAB])
+def job_python(request: pytest.FixtureRequest) -> Path:
+    """The interpreter that jobs run in: this environment's, and one with what Colab's machine has."""
+    return kernel_environments.python_of(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +15,12 @@ from pathlib import Path
 import harness
 
 from colab_magics.daemon.assignment import Limits
-from colab_magics.daemon.hands import Setup
 from colab_magics.daemon.home import Home
 from colab_magics.daemon.loop import Daemon
 from colab_magics.daemon.pace import DaemonSettings
+from colab_magics.daemon.preparation import Setup
+from colab_magics.daemon.room import Room
+from colab_magics.daemon.status import Status
 from colab_magics.jobs.plan import Job
 from colab_magics.jobs.spec import JobSpec
 from colab_magics.jobs.state import Event, State
@@ -30,6 +32,9 @@ QUICK = DaemonSettings(
     poll_s=0.1, lease_s=1.0, live_s=0.1, heartbeat_s=0.3, push_interval_s=0.0, idle_stop_s=None, once=True
 )
 """Everything a daemon waits for, shortened; `once` ends it when all is final."""
+
+NO_ROOM_NEEDED = Room(host=0.0, gpu=0.0)
+"""However full this machine is, jobs begin beside one that is held."""
 
 
 @dataclass
@@ -80,6 +85,8 @@ def make_daemon(
     limits: Limits | None = None,
     secrets: Sequence[str] = (),
     store: Store | None = None,
+    room: Room = NO_ROOM_NEEDED,
+    on_status: Callable[[Status], None] = lambda status: None,
 ) -> tuple[Daemon, Home]:
     """A daemon that has not been started, and its folder."""
     home = Home(workdir)
@@ -88,10 +95,11 @@ def make_daemon(
         limits=limits or Limits(grace_s=1.0),
         environment=dict(os.environ),
         secrets=secrets,
+        room=room,
     )
     cache = Repository.init_bare(home.cache, isolated=True)
     queue = store or BranchStore(cache, remote=project.remote, label="queue")
-    return Daemon(queue, home, settings, setup), home
+    return Daemon(queue, home, settings, setup, on_status=on_status), home
 
 
 def drain(project: Project, workdir: Path, **options: object) -> int:

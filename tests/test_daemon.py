@@ -487,6 +487,9 @@ class JustEnded:
     def holding(self) -> frozenset[tuple[str, int]]:
         return frozenset([self._key])
 
+    def held(self) -> frozenset[tuple[str, int]]:
+        return frozenset()
+
 
 def test_an_attempt_that_ends_while_the_daemon_decides_is_not_taken_for_dead(
     queue: Project, tmp_path: Path

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from pathlib import Path
 
 import harness
 import pytest
 from attempt_harness import make_job
+from visitors import look
 
 from colab_magics.daemon import doors
 from colab_magics.daemon.assignment import Phase
@@ -24,17 +23,6 @@ def wait_for(path, patience):
 answer = 42
 wait_for({mark!r}, patience=[1, 2, 3])
 """
-
-
-def look(path: Path) -> str:
-    """What the socket tells; its path may be longer than a socket's can be."""
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        with socket.socket(socket.AF_UNIX) as line:
-            line.connect(f"/proc/self/fd/{folder}/{path.name}")
-            return b"".join(iter(lambda: line.recv(65536), b"")).decode()
-    finally:
-        os.close(folder)
 
 
 @pytest.mark.parametrize("debuggable", [False, True])

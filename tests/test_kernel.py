@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from attempt_harness import job_environment, make_job
 
-from colab_magics.daemon.kernel import CONNECTION, Kernel
+from colab_magics.daemon.kernel import CONNECTION, Kernel, ipykernel
 from colab_magics.daemon.processes import Alarm
 from colab_magics.jobs.state import Verb
 
@@ -26,7 +26,7 @@ def alarm() -> object:
 def start(folder: Path) -> Kernel:
     folder.mkdir(parents=True)
     return Kernel(
-        python=Path(sys.executable), cwd=folder, environment=job_environment(), folder=folder, token="k"
+        ipykernel(Path(sys.executable)), cwd=folder, environment=job_environment(), folder=folder, token="k"
     )
 
 

@@ -143,3 +143,25 @@ def test_a_name_with_long_values_is_cut_to_what_a_name_may_have() -> None:
 def test_a_name_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(SpecError):
         specs_of(Request(name=name))
+
+
+@pytest.mark.parametrize("option", [{"debuggable": True}, {"hold_s": 60.0}])
+def test_a_command_that_is_no_script_cannot_be_stepped_into(option: dict[str, float]) -> None:
+    request = Request(name="train", command="make && python train.py", **option)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match=r"plainly `python script.py …`.*found 'make && python train.py'"):
+        specs_of(request, cell=None)
+
+
+def test_a_script_can_be_stepped_into_with_each_configuration_of_its_grid() -> None:
+    request = Request(
+        name="train", command="python train.py --lr {lr}", axes=(("lr", (0.1, 0.2)),), hold_s=60.0
+    )
+    assert [spec.command for spec in specs_of(request, cell=None)] == [
+        "python train.py --lr 0.1",
+        "python train.py --lr 0.2",
+    ]
+
+
+def test_a_command_that_nobody_wants_to_step_into_may_be_anything() -> None:
+    [spec] = specs_of(Request(name="make", command="make && echo $HOME", debuggable=False), cell=None)
+    assert spec.command == "make && echo $HOME"

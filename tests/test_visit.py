@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import harness
 import pytest
-from attempt_harness import Job, make_job
-from jupyter_client.connect import write_connection_file
-from kernel_client import Debugger, Frontend
+from attempt_harness import make_job
+from kernel_client import Debugger
+from visitors import last_visitor, visitor, visitor_process, wait_for
 
-from colab_magics.daemon import doors
 from colab_magics.daemon.assignment import Phase
 from colab_magics.jobs.state import Verb
 
@@ -37,39 +30,10 @@ def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
-def wait_for(job: Job, phase: Phase) -> None:
-    harness.wait_until(lambda: job.attempt.live().phase is phase, what=f"the phase {phase}")
-
-
-def door_path() -> Path:
-    return harness.wait_until(lambda: next(iter(doors.folder().glob("*.json")), None), what="the door")
-
-
-@contextlib.contextmanager
-def visitor_process(
-    folder: Path, *more: str, name: str = "visit"
-) -> Iterator[tuple[subprocess.Popen[bytes], Frontend]]:
-    """A visitor's kernel, and a frontend that is not connected yet."""
-    path, _ = write_connection_file(str(folder / f"{name}.json"))
-    command = [sys.executable, "-m", "colab_magics.visit", "-f", path, "--door", str(door_path()), *more]
-    with subprocess.Popen(command, env=os.environ) as process:
-        try:
-            yield process, Frontend(json.loads(Path(path).read_text()))
-        finally:
-            process.terminate()
-
-
-@contextlib.contextmanager
-def visitor(folder: Path, *more: str, name: str = "visit") -> Iterator[Frontend]:
-    """A frontend at a visitor's kernel, which answers it to the end."""
-    with visitor_process(folder, *more, name=name) as (_, frontend), frontend:
-        yield frontend
-
-
-def test_a_breakpoint_holds_in_a_cell_that_runs(tmp_path: Path) -> None:
+def test_a_breakpoint_holds_in_a_cell_that_runs(tmp_path: Path, job_python: Path) -> None:
     mark = tmp_path / "enough"
     cell = WORKS.format(mark=str(mark))
-    job = make_job(tmp_path, cell=cell, debuggable=True)
+    job = make_job(tmp_path, python=job_python, cell=cell, debuggable=True)
     with job.running():
         wait_for(job, Phase.RUNNING)
         with visitor(tmp_path) as frontend:
@@ -90,11 +54,13 @@ def test_a_breakpoint_holds_in_a_cell_that_runs(tmp_path: Path) -> None:
     assert job.text() == "ended\n"
 
 
-def test_a_held_cell_shows_its_failing_frame_and_fails_when_it_is_let_go(tmp_path: Path) -> None:
-    job = make_job(tmp_path, cell=FAILS, hold_s=600.0)
+def test_a_held_cell_shows_its_failing_frame_and_fails_when_it_is_let_go(
+    tmp_path: Path, job_python: Path
+) -> None:
+    job = make_job(tmp_path, python=job_python, cell=FAILS, hold_s=600.0)
     with job.running():
         wait_for(job, Phase.HELD)
-        with visitor(tmp_path) as frontend:
+        with last_visitor(tmp_path) as frontend:
             debugger = Debugger(frontend)
             [thread] = debugger.body("debugInfo")["stoppedThreads"]
             [frame, *_] = debugger.frames(thread)
@@ -105,9 +71,9 @@ def test_a_held_cell_shows_its_failing_frame_and_fails_when_it_is_let_go(tmp_pat
     assert job.outcome.verb is Verb.FAIL
 
 
-def test_a_cell_is_paused_wherever_it_is(tmp_path: Path) -> None:
+def test_a_cell_is_paused_wherever_it_is(tmp_path: Path, job_python: Path) -> None:
     mark = tmp_path / "enough"
-    job = make_job(tmp_path, cell=WORKS.format(mark=str(mark)), debuggable=True)
+    job = make_job(tmp_path, python=job_python, cell=WORKS.format(mark=str(mark)), debuggable=True)
     with job.running():
         wait_for(job, Phase.RUNNING)
         with visitor(tmp_path, "--pause") as frontend:
@@ -136,7 +102,7 @@ def test_the_second_visitor_looks_on(tmp_path: Path) -> None:
     job = make_job(tmp_path, cell=FAILS, hold_s=600.0)
     with job.running():
         wait_for(job, Phase.HELD)
-        with visitor(tmp_path) as first:
+        with last_visitor(tmp_path) as first:
             first.run("")
             with visitor(tmp_path, name="second") as second:
                 debugger = Debugger(second)
@@ -151,12 +117,12 @@ def test_the_second_visitor_looks_on(tmp_path: Path) -> None:
             Debugger(first).body("continue", threadId=thread)
 
 
-def test_the_notebook_s_cell_is_found_by_its_content(tmp_path: Path) -> None:
+def test_the_notebook_s_cell_is_found_by_its_content(tmp_path: Path, job_python: Path) -> None:
     """It begins with the magic's line, so its lines are the job's, moved down by one."""
-    job = make_job(tmp_path, cell=FAILS, hold_s=600.0, magic="%%colab_queue --hold 10m")
+    job = make_job(tmp_path, python=job_python, cell=FAILS, hold_s=600.0, magic="%%colab_queue --hold 10m")
     with job.running():
         wait_for(job, Phase.HELD)
-        with visitor(tmp_path) as frontend:
+        with last_visitor(tmp_path) as frontend:
             debugger = Debugger(frontend)
             shown = debugger.body("dumpCell", code=f"%%colab_queue --hold 10m\n{FAILS}")["sourcePath"]
             [thread] = debugger.body("debugInfo")["stoppedThreads"]
@@ -165,11 +131,11 @@ def test_the_notebook_s_cell_is_found_by_its_content(tmp_path: Path) -> None:
             debugger.body("continue", threadId=thread)
 
 
-def test_what_a_visitor_evaluated_is_in_the_record(tmp_path: Path) -> None:
-    job = make_job(tmp_path, cell=FAILS, hold_s=600.0)
+def test_what_a_visitor_evaluated_is_in_the_record(tmp_path: Path, job_python: Path) -> None:
+    job = make_job(tmp_path, python=job_python, cell=FAILS, hold_s=600.0)
     with job.running():
         wait_for(job, Phase.HELD)
-        with visitor(tmp_path) as frontend:
+        with last_visitor(tmp_path) as frontend:
             frontend.run("value + 1")
             debugger = Debugger(frontend)
             [thread] = debugger.body("debugInfo")["stoppedThreads"]
@@ -215,7 +181,7 @@ def test_a_job_whose_gpu_was_full_is_held_with_its_memory_alive(tmp_path: Path) 
     with job.running():
         wait_for(job, Phase.HELD)
         assert "OutOfMemoryError" in job.attempt.live().held
-        with visitor(tmp_path) as frontend:
+        with last_visitor(tmp_path) as frontend:
             [result] = frontend.run("torch.cuda.memory_allocated()").of_type("execute_result")
             assert int(result["data"]["text/plain"]) >= 2 << 30
             [shape] = frontend.run("tuple(scaled.shape)").of_type("execute_result")

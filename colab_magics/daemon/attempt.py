@@ -18,13 +18,14 @@ from colab_magics.daemon.cell_job import cell_job_of
 from colab_magics.daemon.checkpoints import Checkpoints
 from colab_magics.daemon.command import run_command
 from colab_magics.daemon.doors import VISITS, describe_visits
-from colab_magics.daemon.endings import map_texts
+from colab_magics.daemon.endings import End, map_texts
 from colab_magics.daemon.harvest import Harvest
 from colab_magics.daemon.log import Log
 from colab_magics.daemon.masking import Masker, secrets_in
 from colab_magics.daemon.overlay import Installer
 from colab_magics.daemon.packages import PackageList, digest_of
 from colab_magics.daemon.processes import Alarm, Child, Watch, end_marked
+from colab_magics.daemon.script import ScriptRun, script_job_of
 from colab_magics.daemon.sight import Sight
 from colab_magics.daemon.telemetry import MemoryMeter, describe_gpu, describe_machine
 from colab_magics.daemon.verdict import (
@@ -44,6 +45,7 @@ from colab_magics.jobs.state import TRANSITIONS, State, Verb
 from colab_magics.store.variables import Kind, suffix_of
 
 _TRACEBACK_BYTES = 256_000
+_HELD_TICK_S = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class Attempt:
         environment: Mapping[str, str],
         secrets: Sequence[str] = (),
         envs_dir: Path,
+        moved: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         """Make ready; nothing runs yet.
@@ -70,10 +73,11 @@ class Attempt:
             secrets: what must not be seen in anything that leaves, beside the values of variables of
                 `environment` and of the job whose names say that they are secret.
             envs_dir: where overlay environments and lists of packages are kept, shared by all attempts.
+            moved: called, in the thread of `run`, when it is held at its failure or goes on from there.
             now: Unix seconds, for the record; durations are measured apart.
         """
         self._assignment, self._limits, self._environment = assignment, limits, environment
-        self._envs_dir, self._now = envs_dir, now
+        self._envs_dir, self._moved, self._now = envs_dir, moved, now
         self._workspace = Workspace(assignment.scratch)
         self._token = randomness.token_hex(16)
         hidden = [*secrets, *secrets_in(environment), *secrets_in(dict(assignment.spec.env))]
@@ -84,7 +88,8 @@ class Attempt:
         self._log: Log | None = None
         self._phase = Phase.STARTING
         self._held: tuple[str, float | None] = ("", None)
-        self._cell: CellRun | None = None
+        self._was_held = False
+        self._debugged: CellRun | ScriptRun | None = None
         self._started_at, self._begun = now(), time.monotonic()
         self._last_live: Live | None = None
         self._view = CellView(mask=self._masker.mask_text)
@@ -102,6 +107,11 @@ class Attempt:
     def checkpoint_folder(self) -> Path:
         """COLAB_CHECKPOINT_DIR; what is put here before `run` is there when the job starts."""
         return self._workspace.checkpoint
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it stands at its failure at this moment."""
+        return self._phase is Phase.HELD
 
     def stop(self, why: Stop) -> None:
         """Ask the attempt to end. The first reason counts; asking again, or after its end, does nothing."""
@@ -182,7 +192,7 @@ class Attempt:
             tick=lambda child: self._tick(meter, child),
             grace_s=lambda: 0.0 if self._stop is Stop.FENCED else self._limits.grace_s,
             stuck_s=self._limits.stuck_s,
-            stood_s=lambda: 0.0 if self._cell is None else self._cell.stood_s(),
+            stood_s=lambda: 0.0 if self._debugged is None else self._debugged.stood_s(),
         )
         harvest = Harvest(self._assignment, workspace, self._limits, self._masker)
         python, verdict = self._interpreter(watch)
@@ -205,7 +215,8 @@ class Attempt:
         assert self._log is not None
         limits = self._limits
         self._log.limit_disk(limits.log_on_disk_bytes, head_bytes=limits.log_bytes)
-        return meter.tick(child)
+        # What a GPU's memory has more of from then on may be the next job's.
+        return _HELD_TICK_S if self._was_held else meter.tick(child)
 
     def _interpreter(self, watch: Watch) -> tuple[Path, Verdict | None]:
         """The interpreter for the job; a verdict where there is none because installing failed."""
@@ -217,13 +228,9 @@ class Attempt:
         environment = job_environment(
             job, self._workspace, self._environment, python=job.python, token=self._token
         )
+        envs, log, token = self._envs_dir, self._log, self._token
         installer = Installer(
-            self._envs_dir,
-            cwd=job.checkout,
-            environment=environment,
-            token=self._token,
-            log=self._log,
-            watch=watch,
+            envs, cwd=job.checkout, environment=environment, token=token, log=log, watch=watch
         )
         overlay = installer.install(job.requirements, python=job.python, code=job.code or spec.code or "")
         self._phase = Phase.STARTING
@@ -240,17 +247,9 @@ class Attempt:
         spec, checkout = self._assignment.spec, self._assignment.checkout
         for name, (kind, path) in self._assignment.inputs.items():
             shutil.copyfile(path, self._workspace.inputs / f"{name}{suffix_of(Kind(kind))}")
-        self._phase = Phase.RUNNING
-        end = run_command(
-            spec.command or "",
-            cwd=checkout,
-            environment=environment,
-            token=self._token,
-            log=self._log,
-            watch=watch,
-            meter=meter,
-        )
+        end = self._end_of_command(environment, watch=watch, meter=meter)
         self._phase = Phase.SAVING
+        harvest.notes += describe_visits(self._workspace.guest / VISITS)
         # All that a reason is made of is masked first: a secret across its cut would show its half.
         tail = self._masker.mask_text(self._log.end(_TRACEBACK_BYTES).decode("utf-8", "replace"))
         verdict = judge_command(
@@ -260,6 +259,20 @@ class Attempt:
             harvest.take_left()
             verdict = refuse_missing(verdict, self._masker.mask_values(harvest.missing))
         return verdict
+
+    def _end_of_command(self, environment: Mapping[str, str], *, watch: Watch, meter: MemoryMeter) -> End:
+        assert self._log is not None
+        log, token, job = self._log, self._token, self._assignment
+        script = script_job_of(job, self._workspace, self._limits, log=log)
+        if script is not None:
+            run = ScriptRun(script, log=log, watch=watch, meter=meter, entered=self._enter)
+            self._debugged = run
+            return run.run(environment=environment, own_environment=self._environment, token=token)
+        self._phase = Phase.RUNNING
+        command, cwd = job.spec.command or "", job.checkout
+        return run_command(
+            command, cwd=cwd, environment=environment, token=token, log=log, watch=watch, meter=meter
+        )
 
     def _run_cell(
         self,
@@ -273,10 +286,9 @@ class Attempt:
         assert self._log is not None
         spec, workspace = self._assignment.spec, self._workspace
         job = cell_job_of(self._assignment, workspace, self._limits)
-        self._cell = CellRun(
-            job, log=self._log, view=self._view, watch=watch, meter=meter, entered=self._enter
-        )
-        end = self._cell.run(python=python, environment=environment, token=self._token)
+        run = CellRun(job, log=self._log, view=self._view, watch=watch, meter=meter, entered=self._enter)
+        self._debugged = run
+        end = run.run(python=python, environment=environment, token=self._token)
         self._phase = Phase.SAVING
         outputs, execution_count, widgets = self._view.all()
         outputs, saved = self._masker.mask_all(outputs), end.saved
@@ -370,7 +382,10 @@ class Attempt:
     def _enter(self, phase: Phase, held: str, left_s: float) -> None:
         until = self._now() + left_s if phase is Phase.HELD else None
         self._held = one_line(self._masker.mask_text(held)), until
-        self._phase = phase
+        before, self._phase = self._phase, phase
+        if Phase.HELD in (before, phase):
+            self._was_held = True
+            self._moved()
 
     def _look(self, tail: str, progress: Progress | None) -> Live:
         return Live(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,18 @@ from colab_magics.daemon import guest
 from colab_magics.daemon.assignment import Phase
 from colab_magics.daemon.cell_job import CellJob
 from colab_magics.daemon.debugging import JobDebugger
-from colab_magics.daemon.doors import is_visited, open_door
 from colab_magics.daemon.endings import CellEnd, End, Ending
-from colab_magics.daemon.kernel import Kernel, Message
+from colab_magics.daemon.kernel import Kernel, Message, NoAnswer, ipykernel
 from colab_magics.daemon.log import Log
 from colab_magics.daemon.processes import Watch
 from colab_magics.daemon.shown import CellOutputs, Output, result_text
-from colab_magics.daemon.stops import Stand
+from colab_magics.daemon.standing import Standing
 from colab_magics.daemon.telemetry import MemoryMeter
 from colab_magics.jobs.record import Progress
 
-_KNOCK_S = 0.05
 _IDLE_S = 5.0
 _LEAVE_S = 5.0
 _SAID_BYTES = 20_000
-_PHASES = {Stand.RUNS: Phase.RUNNING, Stand.PAUSED: Phase.PAUSED, Stand.HELD: Phase.HELD}
 
 _INSTALL = """
 def _colab_install():
@@ -106,12 +102,11 @@ class CellRun:
         self._ignored = False
         self._phase = Phase.STARTING
         self._talk = _Talk("", shown=False)
-        self._debugger: JobDebugger | None = None
+        self._standing = Standing(door=job.door, log=log)
 
     def stood_s(self) -> float:
         """For how long the cell has stood still under its debugger; any thread may ask."""
-        debugger = self._debugger
-        return 0.0 if debugger is None else debugger.stops.stood_s(now=time.monotonic())
+        return self._standing.stood_s()
 
     def run(self, *, python: Path, environment: Mapping[str, str], token: str) -> CellEnd:
         """Start a kernel, run the cell, save its variables, end the kernel and all that it started.
@@ -132,7 +127,11 @@ class CellRun:
         (job.guest_folder / guest.SETTINGS).write_text(json.dumps(settings))
         self._enter(Phase.STARTING)
         kernel = Kernel(
-            python=python, cwd=job.checkout, environment=environment, folder=job.kernel_folder, token=token
+            ipykernel(python),
+            cwd=job.checkout,
+            environment=environment,
+            folder=job.kernel_folder,
+            token=token,
         )
         try:
             return self._converse(kernel)
@@ -142,7 +141,7 @@ class CellRun:
     def _converse(self, kernel: Kernel) -> CellEnd:
         job, reply, problem, died_while = self._job, None, "", None
         try:
-            self._knock(kernel)
+            kernel.knock(lambda wait_s: self._messages(kernel, timeout_s=wait_s), within_s=job.kernel_start_s)
             problem = self._install(kernel)
             if not problem:
                 self._enter(Phase.RUNNING)
@@ -152,7 +151,7 @@ class CellRun:
                 if job.debuggable and not self._ending:
                     self._make_ready(kernel)
                 if not self._ending:
-                    with self._door():
+                    with self._standing.door():
                         reply = self._request(kernel, job.source, shown=True).reply
                 if job.outputs and not self._ending and self._went_well(reply):
                     self._enter(Phase.SAVING)
@@ -160,7 +159,7 @@ class CellRun:
         except _Interrupted:
             died_while = self._phase
             self._drain(kernel)
-        except _NoAnswer as error:
+        except NoAnswer as error:
             problem = str(error)
         self._leave(kernel, politely=not died_while and not self._ending and not problem)
         code = kernel.child.poll()
@@ -187,21 +186,6 @@ class CellRun:
             crash=crash,
         )
 
-    def _knock(self, kernel: Kernel) -> None:
-        """Ask until both channels answer: what iopub says before it is subscribed to is lost."""
-        deadline = time.monotonic() + self._job.kernel_start_s
-        asked: set[str] = {kernel.send("kernel_info_request", {})}
-        answered = heard = False
-        while not (answered and heard):
-            if time.monotonic() > deadline:
-                raise _NoAnswer(f"the kernel did not answer within {self._job.kernel_start_s:g} s")
-            for channel, message in self._messages(kernel, timeout_s=_KNOCK_S):
-                ours = message["parent_header"].get("msg_id") in asked
-                answered = answered or (channel == "shell" and ours)
-                heard = heard or (channel == "iopub" and ours)
-            if answered and not heard:
-                asked.add(kernel.send("kernel_info_request", {}))
-
     def _install(self, kernel: Kernel) -> str:
         """Load guest.py into the kernel; return what is wrong, empty for nothing."""
         code = _INSTALL.format(file=guest.__file__, folder=str(self._job.guest_folder))
@@ -216,39 +200,9 @@ class CellRun:
             return f"an input could not be opened: {answer.get('evalue')}"
         return f"the job could not be prepared: {answer.get('ename')}: {answer.get('evalue')}"
 
-    def _door(self) -> contextlib.AbstractContextManager[None]:
-        door = self._job.door
-        if door is None:
-            return contextlib.nullcontext()
-        debugger = self._debugger
-        return open_door(replace(door, capabilities=None if debugger is None else debugger.capabilities))
-
-    def _is_visited(self) -> bool:
-        return self._job.door is not None and is_visited(self._job.door.job_id)
-
     def _make_ready(self, kernel: Kernel) -> None:
         debugger = JobDebugger(kernel, hold_s=self._job.hold_s, receive=self._messages, take=self._take)
-        problem = debugger.make_ready(self._job.source)
-        if problem:
-            self._log.append(f"colab-magics: nobody can step into this job: {problem}\n".encode())
-            return
-        self._debugger = debugger
-
-    def _follow_debugger(self, kernel: Kernel) -> None:
-        """See whether the cell stopped or went on, and have one go on whose time is over."""
-        debugger = self._debugger
-        if debugger is None:
-            return
-        if self._ending is not None or debugger.stops.is_overdue(now=time.monotonic()):
-            debugger.let_go()
-        debugger.look_after(is_visited=self._is_visited)
-        phase = _PHASES[debugger.stops.stand]
-        if phase is self._phase or self._phase not in _PHASES.values():
-            return
-        said = debugger.describe() if phase is Phase.HELD else ""
-        if said:
-            self._log.append(f"colab-magics: held at its failure\n{said}\n".encode("utf-8", "replace"))
-        self._enter(phase, said.splitlines()[-1] if said else "", debugger.stops.left_s(now=time.monotonic()))
+        self._standing.begin(debugger, debugger.make_ready(self._job.source))
 
     def _request(
         self,
@@ -276,7 +230,7 @@ class CellRun:
                     break
             for channel, message in self._messages(kernel, timeout_s=0.5):
                 self._take(channel, message)
-            self._follow_debugger(kernel)
+            self._standing.follow(self._phase, is_ending=self._ending is not None, enter=self._enter)
         return talk
 
     def _take(self, channel: str, message: Message) -> None:
@@ -287,8 +241,9 @@ class CellRun:
             talk.reply = message["content"]
         if channel != "iopub":
             return
-        if kind == "debug_event" and self._debugger is not None:
-            self._debugger.stops.event(message["content"], now=time.monotonic())
+        debugger = self._standing.debugger
+        if kind == "debug_event" and debugger is not None:
+            debugger.stops.event(message["content"], now=time.monotonic())
         if ours and kind == "status":
             talk.idle = talk.idle or message["content"]["execution_state"] == "idle"
         if kind in ("status", "debug_event") or (kind == "execute_input" and not ours):
@@ -352,10 +307,6 @@ class CellRun:
     def _enter(self, phase: Phase, held: str = "", left_s: float = 0.0) -> None:
         self._phase = phase
         self._entered(phase, held, left_s)
-
-
-class _NoAnswer(Exception):
-    """The kernel did not come up."""
 
 
 def _read_text(path: Path, limit: int) -> str:

@@ -11,6 +11,11 @@ from colab_magics.daemon.processes import Watch, start, supervise
 from colab_magics.daemon.telemetry import MemoryMeter
 
 
+def shell() -> str:
+    """The shell that commands run in."""
+    return next((path for path in ("/bin/bash", "/usr/bin/bash") if Path(path).exists()), "/bin/sh")
+
+
 def run_command(
     command: str,
     *,
@@ -26,8 +31,9 @@ def run_command(
     Raises:
         OSError: there is no shell, or no `cwd`.
     """
-    shell = next((path for path in ("/bin/bash", "/usr/bin/bash") if Path(path).exists()), "/bin/sh")
-    child = start([shell, "-c", command], cwd=cwd, environment=environment, output=log.fileno(), token=token)
+    child = start(
+        [shell(), "-c", command], cwd=cwd, environment=environment, output=log.fileno(), token=token
+    )
     try:
         end = supervise(child, watch=watch)
         meter.finish(child)

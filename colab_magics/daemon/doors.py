@@ -30,10 +30,10 @@ class Door:
     """A job that can be stepped into.
 
     Attributes:
-        connection: its kernel's connection file.
+        connection: the connection file of its kernel, or of what stands before its script's debugger.
         checkout: its working folder, where the project's code is.
         look: the socket where its stacks are told.
-        cell: its source, as it runs; magic: the line that stood above it in the notebook, or empty.
+        cell: its source, as it runs; magic: the line that stood above it in the notebook. Both may be empty.
         capabilities: what its debugger said of itself; None if nobody can step into it.
         visits: the file where it is written what visitors did.
         python: an interpreter that has this package.
@@ -72,7 +72,7 @@ def door_of(job: Assignment, workspace: Workspace) -> Door:
         checkout=str(job.checkout),
         look=str(workspace.guest / guest.LOOK),
         cell=job.cell_source or "",
-        magic=job.spec.magic,
+        magic=job.spec.magic if job.cell_source else "",
         capabilities=None,
         visits=str(workspace.guest / VISITS),
         python=sys.executable,

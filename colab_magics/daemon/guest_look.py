@@ -1,6 +1,6 @@
-"""Our code inside a job's kernel: tells where the job is, without a debugger and without stopping it.
+"""Our code inside a job's process: tells where the job is, without a debugger and without stopping it.
 
-Whoever connects to the socket gets the stacks as text: all frames of the cell's thread, its innermost ones
+Whoever connects to the socket gets the stacks as text: all frames of the main thread, its innermost ones
 with their variables, and the innermost frame of each other thread. The socket is in a folder that only the
 job's user may enter.
 """
@@ -14,11 +14,13 @@ import socket
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 
 INNERMOST = 3
 _VARIABLES = 40
 _IPYTHONS = frozenset({"In", "Out", "get_ipython", "exit", "quit", "open", "debugpy"})
+_LAUNCHERS = frozenset({"ipykernel_launcher", "script_start"})
+_DEBUGGERS = frozenset({"pydevd", "_pydevd_bundle", "_pydevd_sys_monitoring"})
 _MACHINERY = frozenset(
     {
         "ipykernel",
@@ -31,12 +33,17 @@ _MACHINERY = frozenset(
         "runpy",
         "history",
     }
-    | {"_colab_guest", "threading", "selectors", "debugpy", "pydevd", "_pydevd_bundle", "concurrent"}
+    | {"_colab_guest", "threading", "selectors", "debugpy", "concurrent"}
+    | _DEBUGGERS
 )
 
 
-def begin(path: Path) -> None:
-    """Answer from now on, in a thread that the debugger leaves alone. A path too long for a socket: never."""
+def begin(path: Path, *, what: str = "the cell") -> None:
+    """Answer from now on, in a thread that the debugger leaves alone. A path too long for a socket: never.
+
+    Args:
+        what: what the main thread runs.
+    """
     listener = socket.socket(socket.AF_UNIX)
     # By the folder's descriptor, since a socket's path may have 104 bytes on some systems, and 108 on others.
     folder = os.open(path.parent, os.O_RDONLY)
@@ -48,31 +55,31 @@ def begin(path: Path) -> None:
         return
     finally:
         os.close(folder)
-    thread = threading.Thread(target=_answer, args=(listener,), name="colab-look", daemon=True)
+    thread = threading.Thread(target=_answer, args=(listener, what), name="colab-look", daemon=True)
     thread.pydev_do_not_trace = thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
     thread.start()
 
 
-def _answer(listener: socket.socket) -> None:
+def _answer(listener: socket.socket, what: str) -> None:
     while True:
         line, _ = listener.accept()
         with line:
             try:
-                line.sendall(describe(threading.main_thread()).encode("utf-8", "replace"))
+                line.sendall(describe(threading.main_thread(), what=what).encode("utf-8", "replace"))
             except OSError:
                 continue
 
 
-def describe(cell: threading.Thread) -> str:
-    """The stacks of all threads; of the cell's with variables."""
+def describe(main: threading.Thread, *, what: str) -> str:
+    """The stacks of all threads; of the main one with variables."""
     frames = sys._current_frames()
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     told = []
-    if cell.ident in frames:
-        told += ["the cell:", *_stack(frames[cell.ident])]
+    if main.ident in frames:
+        told += [f"{what}:", *_stack(frames[main.ident])]
     for ident, frame in frames.items():
         name = names.get(ident, "?")
-        if ident != cell.ident and not _is_kernel_s(frame):
+        if ident != main.ident and not _is_kernel_s(frame):
             told += [f"thread {name}:", f"  {_place(frame)}"]
     return "\n".join(told) + "\n"
 
@@ -83,6 +90,8 @@ def _stack(innermost: FrameType) -> list[str]:
     while step is not None:
         frames.append(step)
         step = step.f_back
+    held = _held(frames)
+    frames = held + [frame for frame in frames if frame not in held]
     own = [frame for frame in frames if not _is_kernel_s(frame)] or frames[:INNERMOST]
     told = []
     for depth, frame in reversed(list(enumerate(own))):
@@ -92,6 +101,27 @@ def _stack(innermost: FrameType) -> list[str]:
         if depth < INNERMOST:
             told += _variables(frame)
     return told
+
+
+def _held(frames: list[FrameType]) -> list[FrameType]:
+    """Those of an error that a debugger holds, innermost first: some may have left the stack already.
+
+    pydevd has (type, error, traceback) in its hands then.
+    """
+    own = (frame for frame in frames if _module(frame) in _DEBUGGERS)
+    for value in (value for frame in own for value in frame.f_locals.values()):
+        if isinstance(value, tuple) and len(value) == 3 and isinstance(value[2], TracebackType):
+            held: list[FrameType] = []
+            trace: TracebackType | None = value[2]
+            while trace is not None:
+                held.insert(0, trace.tb_frame)
+                trace = trace.tb_next
+            return held
+    return []
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def _variables(frame: FrameType) -> list[str]:
@@ -121,6 +151,5 @@ def _place(frame: FrameType) -> str:
 
 def _is_kernel_s(frame: FrameType) -> bool:
     """Whether it is the kernel's own machinery."""
-    module = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-    is_launcher = Path(frame.f_code.co_filename).stem == "ipykernel_launcher"
-    return module in _MACHINERY or is_launcher or frame.f_globals is globals()
+    is_launcher = Path(frame.f_code.co_filename).stem in _LAUNCHERS
+    return _module(frame) in _MACHINERY or is_launcher or frame.f_globals is globals()

@@ -1,4 +1,8 @@
-"""The attempts that a daemon has in its hands: waiting, running, or finished and not yet in the ledger."""
+"""The attempts that a daemon has in its hands: waiting, running, or finished and not yet in the ledger.
+
+One runs at a time, and beside those that are held at their failure the next, where there is room. One that is
+let go ends soon, as a rule: until it does, nothing more begins.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,16 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from colab_magics.daemon.assignment import Assignment, Limits, Live, Outcome, Stop
+from colab_magics.daemon.assignment import Live, Outcome, Stop
 from colab_magics.daemon.attempt import Attempt
 from colab_magics.daemon.home import Home
+from colab_magics.daemon.preparation import Preparation, Setup
 from colab_magics.daemon.spool import drop_outcome, load_outcome, save_outcome
+from colab_magics.daemon.telemetry import free_memory
 from colab_magics.daemon.verdict import refuse
 from colab_magics.daemon.workspace import end_left_over
 from colab_magics.errors import (
@@ -29,16 +35,8 @@ from colab_magics.store.base import Store
 logger = logging.getLogger(__name__)
 
 RETRY_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """How a daemon runs its jobs: with which interpreter, environment, limits, and what it must hide."""
-
-    python: Path
-    limits: Limits
-    environment: Mapping[str, str]
-    secrets: Sequence[str]
+ROOM_LOOK_S = 1.0
+"""How often the machine's memory is looked at while a job waits for room: nobody tells when some is freed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,7 @@ Key = tuple[str, int]
 
 
 class Hands:
-    """Runs attempts one after the other in a thread of its own. All methods may be called from any thread."""
+    """Runs attempts, each in a thread of its own. All methods may be called from any thread."""
 
     def __init__(self, store: Store, home: Home, setup: Setup, *, wake: Callable[[], None]) -> None:
         """Start with what an earlier process of this worker left in the spool.
@@ -63,23 +61,25 @@ class Hands:
             store: where code, inputs and checkpoints come from.
             home: the daemon's folder.
             setup: how jobs run.
-            wake: called whenever something is over.
+            wake: called whenever something is over, is held or goes on.
         """
         self._store, self._home, self._setup, self._wake = store, home, setup, wake
+        self._preparation = Preparation(store, home, setup)
         self._changed = threading.Condition()
         self._waiting: list[tuple[JobSpec, int]] = []
-        self._running: tuple[Key, Attempt | None] | None = None
+        self._running: dict[Key, Attempt | None] = {}  # None: it is prepared
         self._stops: dict[Key, Stop] = {}
         self._finished: dict[Key, Finished] = {}
         self._closing = False
         self.trouble: Exception | None = None
         """Why this machine cannot run jobs, if it cannot."""
         self._recover()
-        self._thread = threading.Thread(target=self._work, name="colab-attempts", daemon=True)
-        self._thread.start()
+        self._threads: list[threading.Thread] = []
+        self._beginner = threading.Thread(target=self._begin, name="colab-attempts", daemon=True)
+        self._beginner.start()
 
     def take(self, spec: JobSpec, attempt: int) -> None:
-        """Run an attempt as soon as those taken before are over."""
+        """Run an attempt as soon as those taken before are over, or held with room beside them."""
         with self._changed:
             self._waiting.append((spec, attempt))
             self._changed.notify_all()
@@ -98,12 +98,12 @@ class Hands:
         """End an attempt; its outcome appears among the finished."""
         with self._changed:
             self._stops.setdefault(key, why)
-            running = self._running
+            running = self._running.get(key)
             for spec, attempt in [each for each in self._waiting if (each[0].job_id, each[1]) == key]:
                 self._waiting.remove((spec, attempt))
                 self._finished[key] = Finished(*key, refuse(spec, attempt, why, worker=self._home.worker))
-        if running is not None and running[0] == key and running[1] is not None:
-            running[1].stop(why)
+        if running is not None:
+            running.stop(why)
         self._wake()
 
     def stop_all(self, why: Stop) -> None:
@@ -125,21 +125,34 @@ class Hands:
     def live(self) -> dict[Key, Live | None]:
         """What can be seen of each attempt that is not over; None for one that waits."""
         with self._changed:
-            shown: dict[Key, Live | None] = {}
-            if self._running is not None:
-                key, attempt = self._running
-                shown[key] = attempt.live() if attempt else None
+            shown = {key: attempt.live() if attempt else None for key, attempt in self._running.items()}
             shown.update({(spec.job_id, attempt): None for spec, attempt in self._waiting})
             return shown
 
-    def changed_checkpoint(self) -> tuple[Key, dict[str, Path]] | None:
-        """The running attempt's checkpoint files, if they changed since the last call."""
+    def held(self) -> frozenset[Key]:
+        """Those that stand at their failure."""
         with self._changed:
-            running = self._running
-        if running is None or running[1] is None:
-            return None
-        files = running[1].checkpoint()
-        return (running[0], files) if files else None
+            return frozenset(key for key, attempt in self._running.items() if attempt and attempt.is_held)
+
+    def lack(self) -> str:
+        """Why nothing begins beside what is held, as the end of a sentence.
+
+        Empty if there is room, if nothing is held, or if something runs that is not held.
+        """
+        with self._changed:
+            if not self._running or not self._is_free():
+                return ""
+        visible = self._setup.environment.get("CUDA_VISIBLE_DEVICES")
+        return self._setup.room.lack(free_memory(visible))
+
+    def changed_checkpoints(self) -> Iterator[tuple[Key, dict[str, Path]]]:
+        """The checkpoint files of each attempt that runs, if they changed since the last call."""
+        with self._changed:
+            running = dict(self._running)
+        for key, attempt in running.items():
+            files = attempt.checkpoint() if attempt else None
+            if files:
+                yield key, files
 
     def is_busy(self) -> bool:
         """Whether anything waits or runs."""
@@ -150,14 +163,16 @@ class Hands:
         """End what runs at once, without a grace, and begin nothing more; `close` then waits for little."""
         self._begin_to_close()
         with self._changed:
-            running = self._running
-        if running is not None:
-            end_left_over(self._folder(running[0]) / "scratch")
+            running = list(self._running)
+        for key in running:
+            end_left_over(self._folder(key) / "scratch")
 
     def close(self) -> None:
-        """End the thread; what runs is told to release first."""
+        """End the threads; what runs is told to release first."""
         self._begin_to_close()
-        self._thread.join()
+        self._beginner.join()  # from here on nothing begins
+        for thread in self._threads:
+            thread.join()
 
     def _begin_to_close(self) -> None:
         self.stop_all(Stop.RELEASE)
@@ -166,8 +181,17 @@ class Hands:
             self._changed.notify_all()
 
     def _keys(self) -> set[Key]:
-        keys = {(spec.job_id, attempt) for spec, attempt in self._waiting} | set(self._finished)
-        return keys | ({self._running[0]} if self._running else set())
+        waiting = {(spec.job_id, attempt) for spec, attempt in self._waiting}
+        return waiting | set(self._finished) | set(self._running)
+
+    def _is_free(self) -> bool:
+        """Whether all that run are held."""
+        return all(attempt is not None and attempt.is_held for attempt in self._running.values())
+
+    def _moved(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+        self._wake()
 
     def _folder(self, key: Key) -> Path:
         return self._home.attempts / f"{key[0]}.{key[1]}"
@@ -196,26 +220,43 @@ class Hands:
                 self._store.remove_checkout(folder / "code")
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _work(self) -> None:
+    def _begin(self) -> None:
+        """Begin what waits, one after the other, until the end."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closing)
-                if not self._waiting:
+                self._changed.wait_for(lambda: self._closing or (self._waiting and self._is_free()))
+                if self._closing:
                     return
-                spec, number = self._waiting.pop(0)
-                key = (spec.job_id, number)
-                self._running = (key, None)
-            try:
-                outcome = self._run(spec, number)
-            except Exception as error:  # a bug of ours must fail this job, not the queue
-                logger.exception("attempt %s of %s could not be run", number, spec.job_id)
-                told = f"the daemon failed: {type(error).__name__}, its log says more"
-                outcome = refuse(spec, number, told, worker=self._home.worker)
-            outcome = self._spooled(key, outcome)
+            if self.lack():
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closing or not self._running, ROOM_LOOK_S)
+                continue
             with self._changed:
-                self._running = None
-                self._finished[key] = Finished(*key, outcome)
-            self._wake()
+                if self._waiting and self._is_free():
+                    self._begin_next()
+
+    def _begin_next(self) -> None:
+        spec, number = self._waiting.pop(0)
+        self._running[spec.job_id, number] = None
+        name = f"colab-attempt {spec.job_id}"
+        thread = threading.Thread(target=self._attend, args=(spec, number), name=name, daemon=True)
+        self._threads = [*(each for each in self._threads if each.is_alive()), thread]
+        thread.start()
+
+    def _attend(self, spec: JobSpec, number: int) -> None:
+        key = (spec.job_id, number)
+        try:
+            outcome = self._run(spec, number)
+        except Exception as error:  # a bug of ours must fail this job, not the queue
+            logger.exception("attempt %s of %s could not be run", number, spec.job_id)
+            told = f"the daemon failed: {type(error).__name__}, its log says more"
+            outcome = refuse(spec, number, told, worker=self._home.worker)
+        outcome = self._spooled(key, outcome)
+        with self._changed:
+            del self._running[key]
+            self._finished[key] = Finished(*key, outcome)
+            self._changed.notify_all()
+        self._wake()
 
     def _spooled(self, key: Key, outcome: Outcome) -> Outcome:
         """The outcome, on the disk for good; as it is where the disk is full even without what goes next."""
@@ -243,7 +284,7 @@ class Hands:
         (folder / "scratch").mkdir(parents=True)
         while True:
             try:
-                attempt = self._prepare(spec, number, folder)
+                attempt = self._preparation.prepare(spec, number, folder, moved=self._moved)
                 break
             except UnreachableError as error:
                 logger.warning("the code of %s cannot be fetched yet: %s", spec.job_id, error)
@@ -258,57 +299,11 @@ class Hands:
             if key in self._stops:
                 return refuse(spec, number, self._stops[key], worker=self._home.worker)
         with self._changed:
-            self._running = (key, attempt)
+            self._running[key] = attempt
             stopped = self._stops.get(key)
         if stopped is not None:
             attempt.stop(stopped)
         return attempt.run()
-
-    def _prepare(self, spec: JobSpec, number: int, folder: Path) -> Attempt:
-        scratch, code = folder / "scratch", folder / "code"
-        commit = self._store.checkout(spec, code)
-        inputs = {}
-        for each in spec.inputs:
-            target = scratch / "inputs" / Path(each.path).name
-            target.parent.mkdir(exist_ok=True)
-            target.write_bytes(self._file_beside(each.path))
-            inputs[each.name] = (each.kind, target)
-        assignment = Assignment(
-            spec=spec,
-            attempt=number,
-            worker=self._home.worker,
-            checkout=code,
-            scratch=scratch,
-            cell_source=self._cell_source(spec.cell) if spec.cell else None,
-            inputs=inputs,
-            requirements=self._file_beside(spec.requirements) if spec.requirements else None,
-            python=self._setup.python,
-            code=commit,
-        )
-        attempt = Attempt(
-            assignment,
-            limits=self._setup.limits,
-            environment=self._setup.environment,
-            secrets=self._setup.secrets,
-            envs_dir=self._home.environments,
-        )
-        if number > 1:
-            self._store.load_checkpoint(spec.job_id, attempt.checkpoint_folder)
-        return attempt
-
-    def _cell_source(self, path: str) -> str:
-        try:
-            return self._file_beside(path).decode()
-        except UnicodeDecodeError as error:
-            raise SpecError(f"the cell {path} is not UTF-8 text: queue it again") from error
-
-    def _file_beside(self, path: str) -> bytes:
-        data = self._store.read_input(path)
-        if data is None:
-            raise MissingError(
-                f"{path}, which the job names, is not on the branch any more: queue the job again"
-            )
-        return data
 
     def _keep_large_files(self, key: Key, folder: Path) -> None:
         large = folder / "scratch" / "kept"

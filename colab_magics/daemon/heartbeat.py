@@ -87,7 +87,7 @@ class Heartbeat:
                 self._store.publish(self.next_sign())
                 self.was_heard = True
                 self._pushes.spent()
-                self._save_checkpoint()
+                self._save_checkpoints()
             except StoreError as error:
                 if isinstance(error, RefusedError) and not self.was_heard:
                     self.refused = error
@@ -101,10 +101,8 @@ class Heartbeat:
             return True
         return self._pushes.wait_s(urgent=False) <= 0 and _lasting(self._jobs()) != self._shown
 
-    def _save_checkpoint(self) -> None:
-        changed = self._hands.changed_checkpoint()
-        if changed is not None:
-            (job_id, attempt), files = changed
+    def _save_checkpoints(self) -> None:
+        for (job_id, attempt), files in self._hands.changed_checkpoints():
             self._store.save_checkpoint(job_id, attempt, files)
             self._pushes.spent()
 

@@ -6,8 +6,8 @@ import importlib
 import logging
 from pathlib import Path
 
-from colab_magics.daemon.loop import Status
 from colab_magics.daemon.service import Order, run_daemon
+from colab_magics.daemon.status import Status
 from colab_magics.display.live import LiveDisplay
 from colab_magics.display.rows import job_rows
 from colab_magics.display.tables import JobTable

@@ -7,18 +7,20 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 from colab_magics.daemon.answers import Answers, Reception
 from colab_magics.daemon.assignment import Stop as StopAttempt
 from colab_magics.daemon.farewell import end_all
-from colab_magics.daemon.hands import Finished, Hands, Setup
+from colab_magics.daemon.hands import Finished, Hands
 from colab_magics.daemon.heartbeat import Heartbeat
 from colab_magics.daemon.home import Home
 from colab_magics.daemon.leavings import files_of, place, superseded_files
 from colab_magics.daemon.pace import DaemonSettings, Pushes
+from colab_magics.daemon.preparation import Setup
+from colab_magics.daemon.status import Status, describe, waiting_sentence
 from colab_magics.daemon.upkeep import Upkeep
 from colab_magics.daemon.witness import Witness
 from colab_magics.errors import CorruptError, RefusedError, StoreError, UnreachableError
@@ -43,17 +45,6 @@ ENDED_FROM_OUTSIDE = frozenset(code for each in _SIGNALS for code in (-each, 128
 
 TYPICAL_OF = 20
 """How many of the latest jobs say how long a job usually takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What a daemon shows of itself after each look: the queue, and one line about what it does."""
-
-    worker: str
-    view: View
-    holding: frozenset[tuple[str, int]]
-    doing: str
-    stopping: bool = False
 
 
 class Daemon:
@@ -90,6 +81,7 @@ class Daemon:
         self._signs: dict[str, planning.Sign] = {}
         self._witness = Witness()
         self._durations: list[float] = []
+        self._lack = ""  # why nothing begins beside what is held
         self._done = 0
         self._stale, self._looked_at = True, clock()
 
@@ -146,6 +138,7 @@ class Daemon:
                     self._look()
                     heart.start()  # not before: it overwrites what a process of this name showed that died
                 view = self._store.view()
+                self._look_for_room(hands)
                 answers.hear(view.asks)
                 moved = self._turn(view, hands, heart, draining=stopping)
                 failures = 0
@@ -198,6 +191,11 @@ class Daemon:
                 prints[job.state.worker] = f"{held} {job.job_id}.{job.state.attempt}"
         self._signs = planning.observe(self._signs, prints, now=self._looked_at)
 
+    def _look_for_room(self, hands: Hands) -> None:
+        before, self._lack = self._lack, hands.lack()
+        if self._lack and not before:
+            logger.info("%s", waiting_sentence(self._lack))
+
     def _turn(self, view: View, hands: Hands, heart: Heartbeat, *, draining: bool) -> bool:
         """One round of deciding and acting; whether anything was written."""
         ended, superseded = self._sort_finished(view, hands)
@@ -216,7 +214,7 @@ class Daemon:
             signs=self._signs,
             now=self._looked_at,
             lease_s=self._lease_s,
-            capacity=0 if draining else self._capacity(jobs, view, len(holding)),
+            capacity=0 if draining else self._capacity(jobs, view, holding - hands.held()),
             at=self._now(),
         )
         for action in actions:
@@ -342,7 +340,10 @@ class Daemon:
     def _lease_s(self) -> float:
         return max(self._settings.lease_s, 4 * self._settings.heartbeat_s)
 
-    def _capacity(self, jobs: list[planning.Job], view: View, in_hand: int) -> int:
+    def _capacity(self, jobs: list[planning.Job], view: View, in_hand: frozenset[tuple[str, int]]) -> int:
+        """How many more jobs to take beside those in hand, of which what is held does not count."""
+        if self._lack:
+            return 0
         queued = sum(job.state.state is State.QUEUED and job.spec is not None for job in jobs)
         workers = max(len(view.lives), 1)
         batch = planning.batch_size(
@@ -351,7 +352,7 @@ class Daemon:
             push_interval_s=shared_interval(self._settings.push_interval_s, workers=workers),
             typical_job_s=median(self._durations) if self._durations else None,
         )
-        return batch - in_hand
+        return batch - len(in_hand)
 
     def _forget_checkpoint(self, each: Finished) -> None:
         if each.outcome.verb is Verb.RELEASE:
@@ -370,8 +371,7 @@ class Daemon:
         return idle is not None and self._clock() - idle_since > idle
 
     def _status(self, hands: Hands) -> Status:
-        running = [job_id for job_id, _ in hands.live()]
-        doing = f"running {', '.join(running)}" if running else "waiting for jobs"
+        doing = describe(hands.live(), lack=self._lack)
         return Status(self._home.worker, self._store.view(), hands.holding(), doing, self._stopping.is_set())
 
     def _leave(self) -> None:

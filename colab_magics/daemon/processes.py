@@ -194,8 +194,13 @@ def start(
     environment: Mapping[str, str],
     output: IO[bytes] | int,
     token: str,
+    pass_fds: Sequence[int] = (),
 ) -> Child:
     """Start a process in its own session, stdin empty, stdout and stderr into `output`.
+
+    Args:
+        token: the attempt's; it is in `environment` too.
+        pass_fds: descriptors that it inherits.
 
     Raises:
         OSError: the program or `cwd` is not there, or may not be used.
@@ -208,6 +213,7 @@ def start(
         stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        pass_fds=pass_fds,
     )
     return Child(process=process, token=token, exit_fd=_open_exit_fd(process.pid))
 
@@ -224,6 +230,16 @@ def supervise(child: Child, *, watch: Watch) -> End:
             ignored = _outlives(child, grace_s=watch.grace_s())
             break
         child.wait(timeout_s=min(next_tick_s, watch.left_s()), alarm=watch.alarm)
+    return conclude(child, watch=watch, ending=ending, ignored=ignored)
+
+
+def conclude(child: Child, *, watch: Watch, ending: Ending | None, ignored: bool) -> End:
+    """End a process and all that it started; say how that was.
+
+    Args:
+        ending: why it was asked to end, None if nobody did.
+        ignored: whether it outlived its grace.
+    """
     left_over = child.end(stuck_s=watch.stuck_s)
     code = child.poll()
     ending = ending or watch.ending_of(code)

@@ -18,12 +18,13 @@ from types import FrameType
 from colab_magics.daemon.answers import Reception
 from colab_magics.daemon.assignment import Limits
 from colab_magics.daemon.exposure import FORMS, Exposure, parse_exposure
-from colab_magics.daemon.hands import Setup
 from colab_magics.daemon.home import Home
-from colab_magics.daemon.loop import Daemon, Status
+from colab_magics.daemon.loop import Daemon
 from colab_magics.daemon.masking import secrets_in
 from colab_magics.daemon.offer import IDLE_STOP_MIN, Offer
 from colab_magics.daemon.pace import DaemonSettings
+from colab_magics.daemon.preparation import Setup
+from colab_magics.daemon.status import Status
 from colab_magics.errors import StoreError, UsageError
 from colab_magics.jobs.budget import HOSTED_INTERVAL_S
 from colab_magics.jobs.paths import INTENT_BRANCH

@@ -15,6 +15,7 @@ from types import ModuleType
 import psutil
 
 from colab_magics.daemon.processes import Child
+from colab_magics.daemon.room import Free
 from colab_magics.jobs.spec import Json
 
 _FIRST_SAMPLES_S = (0.02, 0.05, 0.1, 0.2)
@@ -90,6 +91,28 @@ def describe_gpu(visible: str | None = None) -> dict[str, Json] | None:
             "count": len(chosen),
         }
     return None
+
+
+def free_memory(visible: str | None = None) -> Free:
+    """What of this machine's memory is free at this moment.
+
+    Args:
+        visible: the jobs' CUDA_VISIBLE_DEVICES, None where it is not set.
+    """
+    host = psutil.virtual_memory()
+    return Free(host=host.available / host.total, gpu=min(_free_gpus(visible), default=None))
+
+
+def _free_gpus(visible: str | None) -> list[float]:
+    """The free share of each visible GPU's memory."""
+    with _nvml() as nvml:
+        if nvml is None:
+            return []
+        handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+        chosen = visible_gpus(visible, [_text(nvml.nvmlDeviceGetUUID(handle)) for handle in handles])
+        memory = [nvml.nvmlDeviceGetMemoryInfo(handles[index]) for index in chosen]
+        return [int(each.free) / int(each.total) for each in memory]
+    return []
 
 
 class MemoryMeter:

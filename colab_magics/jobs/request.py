@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from colab_magics.errors import SpecError
 from colab_magics.jobs.grid import describe_params, fill_command, grid_product
+from colab_magics.jobs.script_line import WANTED, read_script_line
 from colab_magics.jobs.secret_names import sounds_secret
 from colab_magics.jobs.spec import (
     DEFAULT_RETRIES,
@@ -142,7 +143,8 @@ def job_specs(
         queued_at: Unix seconds UTC.
 
     Raises:
-        SpecError: the name is none, a parameter is given twice, or the grid is too large.
+        SpecError: the name is none, a parameter is given twice, the grid is too large, or a command cannot
+            be stepped into as was asked.
     """
     check_name(request.name)
     axes = tuple(name for name, _ in request.axes)
@@ -151,11 +153,13 @@ def job_specs(
     for params, suffix in zip(configurations(request), suffixes, strict=True):
         varied = describe_params((key, value) for key, value in params if key in axes)
         name = _shorten(" ".join(f"{request.name} {varied}".split()), MAX_NAME_LENGTH)
+        command = fill_command(request.command, params) if request.command else None
+        _check_steps(command, request)
         specs.append(
             JobSpec(
                 job_id=f"{slug(name)}-{suffix}",
                 name=name,
-                command=fill_command(request.command, params) if request.command else None,
+                command=command,
                 cell=sent.cell,
                 timeout_s=request.timeout_s,
                 code=sent.code,
@@ -175,6 +179,12 @@ def job_specs(
             )
         )
     return tuple(specs)
+
+
+def _check_steps(command: str | None, request: Request) -> None:
+    option = "--debuggable" if request.debuggable else "--hold" if request.hold_s else ""
+    if command is not None and option and read_script_line(command) is None:
+        raise SpecError(f"{option}: {WANTED}; found {command!r}")
 
 
 def configurations(request: Request) -> list[tuple[tuple[str, Json], ...]]:

@@ -42,6 +42,8 @@ SILENT_S = 20.0
 
 T = TypeVar("T")
 Event = Callable[[Mapping[str, Any], Sequence[Buffer]], None]
+DebugMessage = Callable[[str, Mapping[str, Any]], None]
+"""Takes `debug_reply` or `debug_event`, and its content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +69,23 @@ class Hand:
 
     Args:
         on_event: called, in a thread of the hand's own, for what verbs say that nobody asked.
+        on_debug: called there for what the kernel's debugger says.
     """
 
-    def __init__(self, server: Server, kernel_id: str, link: Link, *, on_event: Event | None = None) -> None:
+    def __init__(
+        self,
+        server: Server,
+        kernel_id: str,
+        link: Link,
+        *,
+        on_event: Event | None = None,
+        on_debug: DebugMessage | None = None,
+    ) -> None:
         """Take over a kernel and a link; see `open`."""
         self._server = server
         self._kernel_id = kernel_id
         self._link = link
-        self._on_event = on_event
+        self._on_event, self._on_debug = on_event, on_debug
         self._make = MessageMaker(session=uuid.uuid4().hex, username=getpass.getuser())
         self._comm_id = uuid.uuid4().hex
         self._numbers = itertools.count(1)
@@ -90,11 +101,18 @@ class Hand:
         self._thread.start()
 
     @classmethod
-    def open(cls, runtime: Runtime, *, on_event: Event | None = None, bare: bool = False) -> Self:
+    def open(
+        cls,
+        runtime: Runtime,
+        *,
+        on_event: Event | None = None,
+        on_debug: DebugMessage | None = None,
+        bare: bool = False,
+    ) -> Self:
         """Start a helper kernel at a runtime; blocks until it answers.
 
         Args:
-            bare: leave the kernel as it is: only `run` works.
+            bare: leave the kernel as it is: only `run` and `debug` work.
 
         Raises:
             TunnelError: there is no kernel to be had.
@@ -105,7 +123,7 @@ class Hand:
             link = Link.open(runtime, server.access(), kernel_id=kernel_id, session_id=uuid.uuid4().hex)
         except KernelError as error:
             raise TunnelError(str(error)) from error
-        hand = cls(server, kernel_id, link, on_event=on_event)
+        hand = cls(server, kernel_id, link, on_event=on_event, on_debug=on_debug)
         if bare:
             return hand
         try:
@@ -178,6 +196,10 @@ class Hand:
         self._put(replace(message, buffers=tuple(buffers)))
         return outcome
 
+    def debug(self, content: JsonObject) -> None:
+        """Send a request to the kernel's debugger; what it says goes to `on_debug`."""
+        self._put(self._message("debug_request", content, channel=Channel.CONTROL))
+
     def close(self) -> None:
         """End the helper kernel. It is no error if the machine is gone."""
         self._is_over = True
@@ -190,8 +212,8 @@ class Hand:
 
     # --- the thread that owns the link ---------------------------------------------------------------------
 
-    def _message(self, msg_type: str, content: JsonObject) -> Message:
-        return self._make.request(msg_type, content, channel=Channel.SHELL, now=time.time())
+    def _message(self, msg_type: str, content: JsonObject, *, channel: Channel = Channel.SHELL) -> Message:
+        return self._make.request(msg_type, content, channel=channel, now=time.time())
 
     def _put(self, message: Message) -> None:
         self._outbox.put(message)
@@ -265,6 +287,9 @@ class Hand:
             content = message.parsed_content
             if message.msg_type == "comm_msg" and content.get("comm_id") == self._comm_id:
                 self._take_comm(content["data"], message.buffers)  # type: ignore[arg-type]
+                return
+            if message.msg_type in ("debug_reply", "debug_event") and self._on_debug is not None:
+                self._on_debug(message.msg_type, content)
                 return
             run = self._running.get(message.parent_msg_id or "")
         except MalformedError:

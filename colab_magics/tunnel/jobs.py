@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +18,16 @@ from colab_magics.tunnel.hand import Hand
 from colab_magics.tunnel.plan import Reached
 
 LOOK_S = 20.0
+RUNS_S = 2.0
+"""How often it is seen whether a job still runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """A job that can be stepped into: the kernel to pick."""
+    """A job that can be stepped into: the kernel to pick, the session it is, and how it is reached."""
 
+    reached: Reached
+    runtime: Runtime
     job_id: str
     name: str
     kernel_name: str
@@ -46,17 +52,59 @@ def open_job(reached: Reached, runtime: Runtime, job: str, *, project: Path, pau
         kernel = _kernelspec(hand, found, project=project, pause=pause)
     job_id, display_name = found["job_id"], f"Colab job — {found['name']}"
     name = f"job-{job_id}"[:64]
+    visited = replace(runtime, name=name, kernel_name=kernel)
     try:
-        sessions.save_runtime(replace(runtime, name=name, kernel_name=kernel), make_current=False)
+        sessions.save_runtime(visited, make_current=False)
         install.install(f"colab-{name}", display_name=display_name, runtime_name=name)
     except KernelError as error:
         raise TunnelError(str(error)) from error
-    book.remember(
-        Reached(
-            name=name, target=f"job {job_id} at {reached.name}", kind="job", held={"session": reached.name}
-        )
+    target, held = f"job {job_id} at {reached.name}", {"session": reached.name}
+    known = Reached(name=name, target=target, kind="job", held=held)
+    book.remember(known)
+    return Visit(
+        reached=known,
+        runtime=visited,
+        job_id=job_id,
+        name=found["name"],
+        kernel_name=f"colab-{name}",
+        display_name=display_name,
     )
-    return Visit(job_id=job_id, name=found["name"], kernel_name=f"colab-{name}", display_name=display_name)
+
+
+class JobWatch:
+    """Sees now and then whether a job still runs there, through a hand of its own.
+
+    Args:
+        runtime: the session with the job's machine.
+    """
+
+    def __init__(self, runtime: Runtime, job_id: str) -> None:
+        """Nothing is asked before `runs`."""
+        self._runtime, self._job_id = runtime, job_id
+        self._hand: Hand | None = None
+        self._asked_at, self._runs = -RUNS_S, True
+
+    def runs(self) -> bool:
+        """As of a moment ago. While the machine does not answer, it does."""
+        now = time.monotonic()
+        if now - self._asked_at >= RUNS_S:
+            self._asked_at = now
+            with contextlib.suppress(TunnelError):
+                found = self._reached().ask("jobs", timeout_s=LOOK_S).content["jobs"]
+                self._runs = any(each["job_id"] == self._job_id for each in found)
+        return self._runs
+
+    def close(self) -> None:
+        """End the hand."""
+        if self._hand is not None:
+            self._hand.close()
+
+    def _reached(self) -> Hand:
+        if self._hand is None or self._hand.is_over:
+            self.close()
+            self._hand = Hand.open(self._runtime)
+            self._hand.load("jobs")
+        return self._hand
 
 
 def evaluate(runtime: Runtime, job: str, expression: str) -> str:
@@ -95,6 +143,6 @@ def _find(hand: Hand, job: str) -> Mapping[str, Any]:
     if len(found) != 1:
         listed = ", ".join(each["job_id"] for each in known) or "none"
         several = f"{job!r} means several jobs" if found else f"no job {job!r} runs there"
-        raise UsageError(f"{several}; cells that run there: {listed}")
+        raise UsageError(f"{several} that can be looked into; these can: {listed}")
     only: Mapping[str, Any] = found[0]
     return only

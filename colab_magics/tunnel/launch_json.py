@@ -20,17 +20,24 @@ _NEW = """{
 }
 """
 HERE = "${workspaceFolder}"
+FILE = ".vscode/launch.json"
 
 
-def entry(name: str, *, port: int, remote_root: str) -> dict[str, Any]:
-    """An entry that attaches to a debugger behind a port of this machine."""
-    return {
+def entry(name: str, *, port: int, remote_root: str | None = None) -> dict[str, Any]:
+    """An entry that attaches to a debugger behind a port of this machine.
+
+    Args:
+        remote_root: the project's folder there; None if what listens knows both folders.
+    """
+    wanted: dict[str, Any] = {
         "name": name,
         "type": "debugpy",
         "request": "attach",
         "connect": {"host": "127.0.0.1", "port": port},
-        "pathMappings": [{"localRoot": HERE, "remoteRoot": remote_root}],
     }
+    if remote_root is not None:
+        wanted["pathMappings"] = [{"localRoot": HERE, "remoteRoot": remote_root}]
+    return wanted
 
 
 def write_entry(project: Path, wanted: dict[str, Any]) -> Path:
@@ -39,7 +46,7 @@ def write_entry(project: Path, wanted: dict[str, Any]) -> Path:
     Raises:
         UsageError: the file cannot be understood or written; it is as it was.
     """
-    path = project / ".vscode" / "launch.json"
+    path = project / FILE
     try:
         text = path.read_bytes().decode() if path.exists() else _NEW
         new = with_entry(text, wanted)
@@ -72,7 +79,7 @@ def with_entry(text: str, wanted: dict[str, Any]) -> str:
 def known_port(project: Path, name: str) -> int:
     """The port that the entry of that name has; 0 if there is none."""
     try:
-        document = jsonc.loads((project / ".vscode" / "launch.json").read_text(encoding="utf-8"))
+        document = jsonc.loads((project / FILE).read_text(encoding="utf-8"))
         ports = [each["connect"]["port"] for each in document["configurations"] if each["name"] == name]
         return int(ports[0])
     except (OSError, ValueError, LookupError, TypeError):

@@ -100,7 +100,10 @@ class _Loop:
             self._send()
             self._write_down()
             self._watch_for_loneliness()
-        self._visitor.leave(now=time.time())
+        if self._path.exists():
+            self._visitor.leave(now=time.time())
+        else:
+            self._visitor.job_has_ended(now=time.time())
         self._send()
         self._frontend.close(linger_s=1.0)
         self._context.destroy(linger=200)

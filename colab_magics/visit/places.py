@@ -6,11 +6,17 @@ moved down by one. A frontend knows a cell by its text's hash, so the two are fi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Content = dict[str, Any]
+
+CELL = "the queued cell"
+
+_HERE = " (Current frame)"
+_FILE = re.compile(r'(?<=^  )File "(?P<path>[^"\n]+)", line (?P<line>\d+)', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +47,12 @@ def outward(command: str, arguments: Mapping[str, Any], places: Sequence[Place])
     return changed
 
 
+def source_path(arguments: Mapping[str, Any]) -> str:
+    """The file that a request is about; empty if it is about none."""
+    source = arguments.get("source")
+    return str(source.get("path") or "") if isinstance(source, Mapping) else ""
+
+
 def homeward(command: str, body: Mapping[str, Any], places: Sequence[Place]) -> Content:
     """A reply's body as the visitor has to get it."""
     changed: Content = dict(body)
@@ -52,12 +64,33 @@ def homeward(command: str, body: Mapping[str, Any], places: Sequence[Place]) -> 
             changed["breakpoints"] = [_at_home(each, places) for each in body.get("breakpoints") or []]
         case "debugInfo":
             changed["breakpoints"] = [_listed(each, places) for each in body.get("breakpoints") or []]
+        case "exceptionInfo":
+            changed["exceptionId"] = error_name(body.get("exceptionId"))
+            if isinstance(details := body.get("details"), Mapping):
+                trace = _trace(str(details.get("stackTrace") or ""), places)
+                changed["details"] = {**details, "stackTrace": trace}
     return changed
+
+
+def error_name(exception_id: object) -> str:
+    """An exception's name without pydevd's note on where the program really stopped."""
+    return str(exception_id or "").partition("(note:")[0].strip()
 
 
 def _plain(name: object) -> str:
     """A frame's name without pydevd's mark on the one where the program really stopped."""
-    return str(name).removesuffix(" (Current frame)")
+    return str(name).removesuffix(_HERE)
+
+
+def _trace(text: str, places: Sequence[Place]) -> str:
+    """A traceback with the files' names of here; a cell's is made up by its kernel, and is said in words."""
+
+    def renamed(found: re.Match[str]) -> str:
+        path, moved = _here(found["path"], places)
+        is_cell = "ipykernel_" in path
+        return f'File "{CELL if is_cell else path}", line {int(found["line"]) + moved}'
+
+    return _FILE.sub(renamed, text.replace(f"{_HERE}\n", "\n"))
 
 
 def _at_home(item: Mapping[str, Any], places: Sequence[Place]) -> Content:

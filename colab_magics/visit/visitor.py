@@ -1,10 +1,10 @@
 """What a visitor's frontends ask, and what the job's kernel says: who is answered what. No I/O.
 
 Whatever only looks goes to the job's debugger. What would end the session that the daemon has begun
-(`attach`, `disconnect`, a restart) is met here: letting go lets the job run on. Going away does so too,
-except where the job is held at its failure: so it stays for the next visitor, until its time is over. A cell
-that is run is evaluated where the job stands, in the innermost frame that knows its names; while the job runs
-it is refused.
+(`attach`, `disconnect`, a restart) is met here: letting go lets the job run on, also one that was in the
+middle of a step. Going away does so too, except where the job is held at its failure: so it stays for the
+next visitor, until its time is over. What would silence the kernel's control channel is met here too (guard).
+A cell is evaluated where the job stands, in the innermost frame that knows its names, or refused if it runs.
 
 Source: https://microsoft.github.io/debug-adapter-protocol/specification;
 https://jupyter-client.readthedocs.io/en/stable/messaging.html#debug-request
@@ -12,13 +12,16 @@ https://jupyter-client.readthedocs.io/en/stable/messaging.html#debug-request
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from colab_kernel.debugger import RESUMES
 from colab_kernel.made_messages import WITHOUT_KERNEL, MessageMaker
 from colab_kernel.messages import Channel, JsonObject, Message
-from colab_magics.visit.places import Place, homeward, outward
+from colab_magics.visit.guard import Guard
+from colab_magics.visit.places import Place, homeward, outward, source_path
 
 Identities = tuple[bytes, ...]
 Then = Callable[[Mapping[str, Any]], None]
@@ -38,6 +41,7 @@ _EMPTY: Mapping[str, JsonObject] = {
 _FRAMES = 30
 _GOES_ON = "the job runs: set a breakpoint, or pause it, and cells are evaluated where it stands"
 _LOOKS_ON = "somebody else steps through this job: you look on"
+_IS_OVER = "the job is over"
 _NO_INTERRUPT = "a job is not interrupted from here: `%colab_queue cancel` ends it, the debugger pauses it"
 
 
@@ -79,23 +83,18 @@ class Visitor:
         self.leads = leads
         self.is_over = False
         self.visits: list[Visit] = []
+        self._early: list[_Ask] | None = []  # cells that came before it was known how the job stands
         self._make = MessageMaker(session)
         self._capabilities = dict(capabilities)
         self._places = list(places)
         self._name = name
         self._due = Due()
-        self._waiting: dict[str, tuple[str, Then]] = {}
-        self._stopped: int | None = None
-        self._is_held = False
-        self._main: int | None = None
+        self._waiting: dict[str, tuple[str, Then, int]] = {}  # with the guard's version when it was asked
+        self._guard = Guard(capabilities)
+        self._was_let_go = False
         self._breakpoints: set[str] = set()
         self._seq = 0
         self._count = 0
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether the job stands still."""
-        return self._stopped is not None
 
     def add_place(self, place: Place) -> None:
         """One more file that is here and there."""
@@ -115,9 +114,11 @@ class Visitor:
         elif message.msg_type == "debug_reply":
             asked = self._waiting.pop(message.parent_msg_id or "", None)
             if asked is not None:
-                command, then = asked
+                command, then, version = asked
                 reply: dict[str, Any] = dict(message.parsed_content)
                 body = reply.get("body")
+                if command == "debugInfo":
+                    self._guard.informed(body if isinstance(body, Mapping) else {}, version=version)
                 if isinstance(body, Mapping):
                     reply["body"] = homeward(command, body, self._places)
                     self._name_main_thread(reply["body"])
@@ -125,16 +126,14 @@ class Visitor:
 
     def _name_main_thread(self, body: dict[str, Any]) -> None:
         """All threads stop with the cell's; a frontend takes the first of them for the one that did."""
-        if self._main is not None and self._main in (body.get("stoppedThreads") or []):
-            body["stoppedThreads"] = [self._main]
+        if self._guard.main in (body.get("stoppedThreads") or []):
+            body["stoppedThreads"] = [self._guard.main]
 
     def _event(self, event: dict[str, Any], *, now: float) -> None:
-        body = event.get("body")
-        body = body if isinstance(body, Mapping) else {}
-        if event.get("event") == "stopped" and isinstance(body.get("threadId"), int):
-            self._stopped, self._is_held = body["threadId"], body.get("reason") == "exception"
-        elif event.get("event") in ("continued", "terminated"):
-            self._stopped = None
+        self._guard.event(event)
+        if self._was_let_go and event.get("event") == "stopped" and not self._guard.is_held:
+            self._stay_away(now=now)
+            return
         self._publish(self._make.debug_event(event, now=now))
 
     # --- from the frontends --------------------------------------------------------------------------------
@@ -186,16 +185,44 @@ class Visitor:
                 self._reply(ask, content)
             case _ if not self.leads and command not in LOOKS | {"dumpCell"}:
                 self._reply(ask, content, problem=_LOOKS_ON)
+            case _ if problem := self._guard.refusal(command):
+                self._reply(ask, content, problem=problem)
+            case _ if command in RESUMES:
+                self._resume(ask, content, command, arguments)
             case _:
                 self._forward(ask, content, command, arguments)
 
-    def _forward(self, ask: _Ask, content: dict[str, Any], command: str, arguments: dict[str, Any]) -> None:
+    def _resume(self, ask: _Ask, content: dict[str, Any], command: str, arguments: dict[str, Any]) -> None:
+        """Each stop is good for one; the others have had their way."""
+        if not self._guard.is_known:
+            again = functools.partial(self._resume, ask, content, command, arguments)
+            self.ask_job("debugInfo", {}, lambda reply: again(), now=ask.now)
+            return
+        ticket = self._guard.resume(arguments, everywhere=command == "continue")
+        if ticket is None:
+            self._reply(ask, content, body={"allThreadsContinued": True} if command == "continue" else {})
+        else:
+            self._forward(ask, content, command, arguments, ticket=ticket)
+
+    def _forward(
+        self,
+        ask: _Ask,
+        content: dict[str, Any],
+        command: str,
+        arguments: dict[str, Any],
+        *,
+        ticket: int | None = None,
+    ) -> None:
         if command == "setBreakpoints":
-            self._breakpoints.add(str(_path(outward(command, arguments, self._places))))
+            self._breakpoints.add(str(source_path(outward(command, arguments, self._places))))
+        if command == "pause" or arguments.get("breakpoints"):
+            self._was_let_go = False
         if command in ("evaluate", "setVariable", "setExpression", "copyToGlobals"):
             self._note(ask, arguments)
 
         def then(reply: Mapping[str, Any]) -> None:
+            if ticket is not None:
+                self._went_on(ticket, reply, now=ask.now)
             self._answer(ask, {**reply, "seq": content.get("seq", 0), "request_seq": content.get("seq", 0)})
 
         self.ask_job(command, outward(command, arguments, self._places), then, now=ask.now)
@@ -205,10 +232,10 @@ class Visitor:
         code = str(content.get("code") or "")
         if content.get("silent") or not code.strip():
             self._answer(ask, self._done())  # what frontends and proxies set up for themselves: not in a job
-        elif not self.is_stopped:
-            self._fail(ask, _GOES_ON)
-        elif not self.leads:
-            self._fail(ask, _LOOKS_ON)
+        elif self._early is not None:
+            self._early.append(ask)
+        elif not self._guard.is_stopped or not self.leads:
+            self._fail(ask, _LOOKS_ON if self._guard.is_stopped else _GOES_ON)
         else:
             self._note(ask, {"expression": code})
             self._evaluate(ask, code)
@@ -223,7 +250,7 @@ class Visitor:
             else:
                 self._fail(ask, _GOES_ON)
 
-        where = {"threadId": self._stopped, "startFrame": 0, "levels": _FRAMES}
+        where = {"threadId": self._guard.thread, "startFrame": 0, "levels": _FRAMES}
         self.ask_job("stackTrace", where, in_frames, now=ask.now)
 
     def _evaluate_in(self, ask: _Ask, code: str, frames: Sequence[int], first: str = "") -> None:
@@ -259,35 +286,59 @@ class Visitor:
             arguments = {"source": {"path": path}, "breakpoints": []}
             self.ask_job("setBreakpoints", arguments, lambda reply: None, now=now)
         self._breakpoints.clear()
-        if self._stopped is not None:
-            self.ask_job("continue", {"threadId": self._stopped}, lambda reply: None, now=now)
-            self._stopped = None
+        self._was_let_go = True
+        self._go_on(now=now)
+
+    def _go_on(self, *, now: float) -> None:
+        thread, ticket = self._guard.thread, self._guard.resume({}, everywhere=True)
+        if ticket is not None:
+            went_on = functools.partial(self._went_on, ticket, now=now)
+            self.ask_job("continue", {"threadId": thread}, went_on, now=now)
+
+    def _went_on(self, ticket: int, reply: Mapping[str, Any], *, now: float) -> None:
+        self._guard.went_on(ticket, reply)
+        self._stay_away(now=now)
+
+    def _stay_away(self, *, now: float) -> None:
+        """Have a job go on that stopped after it was let go: at a step's end, at a breakpoint's last hit."""
+        if self._was_let_go and self._guard.is_stopped and not self._guard.is_held:
+            self._go_on(now=now)
 
     def begin(self, *, pause: bool, now: float) -> None:
         """Ask how the job stands; with `pause`, stop its cell wherever it is."""
 
         def know(reply: Mapping[str, Any]) -> None:
             threads = (reply.get("body") or {}).get("threads") or []
-            self._main = next((each["id"] for each in threads if each.get("name") == "MainThread"), None)
-            if pause and self._main is not None and self._stopped is None:
-                self.ask_job("pause", {"threadId": self._main}, lambda answer: None, now=now)
+            main = next((each["id"] for each in threads if each.get("name") == "MainThread"), None)
+            self._guard.main = main
+            if pause and main is not None and not self._guard.is_stopped:
+                self.ask_job("pause", {"threadId": main}, lambda answer: None, now=now)
 
-        self.ask_job("debugInfo", {}, self._catch_up, now=now)
+        def see(reply: Mapping[str, Any]) -> None:
+            early, self._early = self._early or [], None
+            for ask in early:
+                self._execute(ask)
+
+        self.ask_job("debugInfo", {}, see, now=now)
         self.ask_job("threads", {}, know, now=now)
-
-    def _catch_up(self, reply: Mapping[str, Any]) -> None:
-        stopped = (reply.get("body") or {}).get("stoppedThreads") or []
-        if stopped and self._stopped is None:
-            # Nobody tells why; a visitor that goes without a word must not end what is held.
-            self._stopped, self._is_held = stopped[0], True
 
     def end(self) -> None:
         """This process shall end."""
         self.is_over = True
 
+    def job_has_ended(self, *, now: float) -> None:
+        """The job is over: whoever waits for its debugger is answered, a resume being the last it heard."""
+        waiting, self._waiting = self._waiting, {}
+        for command, then, _ in waiting.values():
+            is_success = command in RESUMES
+            more: dict[str, Any] = {"body": {}} if is_success else {"message": _IS_OVER}
+            then({"type": "response", "command": command, "success": is_success, **more})
+        self._stopped = None
+        self._publish(self._make.debug_event(self._made_event("terminated"), now=now))
+
     def leave(self, *, now: float) -> None:
         """The visitor is gone without a word: the job runs on, unless it is held for whoever comes next."""
-        if not self._is_held:
+        if not self._guard.is_held:
             self.let_go(now=now)
 
     # --- making messages -----------------------------------------------------------------------------------
@@ -297,7 +348,7 @@ class Visitor:
         self._seq += 1
         content: Any = {"type": "request", "seq": self._seq, "command": command, "arguments": dict(arguments)}
         message = self._make.request("debug_request", content, channel=Channel.CONTROL, now=now)
-        self._waiting[message.msg_id] = (command, then)
+        self._waiting[message.msg_id] = (command, then, self._guard.version)
         self._due.to_job.append(message)
 
     def _reply(
@@ -347,8 +398,3 @@ class _Ask:
     message: Message
     identities: Identities
     now: float
-
-
-def _path(arguments: Mapping[str, Any]) -> str:
-    source = arguments.get("source")
-    return str(source.get("path") or "") if isinstance(source, Mapping) else ""
