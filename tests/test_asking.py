@@ -90,6 +90,8 @@ def test_nothing_is_sealed_to_what_is_no_key(key: str) -> None:
         ("url:https://gpu.org/lab/", 8899, Exposure(kind="url", url="https://gpu.org/lab", port=8899)),
         ("ssh:me@relay.example.org", None, Exposure(kind="ssh", relay="me@relay.example.org")),
         ("ssh:relay:2222", None, Exposure(kind="ssh", relay="relay", relay_port=2222)),
+        ("colab", None, Exposure(kind="colab")),
+        ("colab:gpu", 8899, Exposure(kind="colab", session="gpu", port=8899)),
     ],
 )  # fmt: skip
 def test_the_ways_in(text: str, port: int | None, exposure: Exposure) -> None:
@@ -99,7 +101,16 @@ def test_the_ways_in(text: str, port: int | None, exposure: Exposure) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "loopback:", "colab", "tailscale", "url:", "url:https://", "url:https://me@host"),
+        *(
+            "",
+            "loopback:",
+            "colab:",
+            "colab:../x",
+            "tailscale",
+            "url:",
+            "url:https://",
+            "url:https://me@host",
+        ),
         *("url:https://host?token=x", "ssh:", "ssh:-v", "ssh:a b", "ssh:relay:", "ssh:relay:123456"),
     ],
 )

@@ -443,7 +443,6 @@ def test_it_ends_with_whoever_opens_it_until_it_is_open(near: Near) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as opener:
         assert opener.stdin is not None
         assert opener.stdout is not None
-        assert set(json.loads(opener.stdout.readline())) == {"pid"}
         assert json.loads(opener.stdout.readline()) == {"connected": True}
         assert len(near.processes()) == 2
         opener.stdin.close()
@@ -481,11 +480,22 @@ def test_opening_that_is_interrupted_leaves_nothing(near: Near) -> None:
     near.machine.write_config(ProxyCommand="sleep 600")
     command = [sys.executable, "-m", "colab_magics.cli", "tunnel", HOST]
     with psutil.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as opener:
-        harness.wait_until(near.processes, what="ssh to be waiting")
+        harness.wait_until(near.processes, what="the keeper's first moment")
         opener.send_signal(signal.SIGINT)
         assert opener.wait(PATIENCE_S) == 130
     assert near.processes() == []
     assert not near.kept.path.exists()
+
+
+def test_opening_that_is_killed_ends_what_it_began(near: Near) -> None:
+    near.machine.write_config(ProxyCommand="sleep 600")
+    command = [sys.executable, "-m", "colab_magics.cli", "tunnel", HOST]
+    with psutil.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as opener:
+        harness.wait_until(
+            lambda: [one for one in near.processes() if one.name() == "ssh"], what="ssh to be waiting"
+        )
+        opener.kill()
+    harness.wait_until(lambda: near.processes() == [], what="the keeper's end")
 
 
 # --- what cannot be ----------------------------------------------------------------------------------------

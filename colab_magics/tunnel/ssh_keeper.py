@@ -2,8 +2,9 @@
 
 `python -m colab_magics.tunnel.ssh_keeper FOLDER`, started by `ways/ssh.py`, which it outlives: a session goes
 on when the notebook's kernel, or the command, that opened it ends. It tells on standard output, a JSON object
-a line, that the connection is there, or what went wrong; then it waits on standard input for the ports, or
-for the end of who asked, which ends it too. From then on `state.json` says how it is; SIGTERM ends it.
+a line, that the connection is there, or what went wrong; then it waits on standard input for the ports. Until
+it has them, the end of standard input, that of who asked, ends it too. From then on `state.json` says how it
+is; SIGTERM ends it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,6 +41,7 @@ LOOK_S = 30.0
 ASK_S = 20.0
 REAP_S = 2.0
 _PR_SET_CHILD_SUBREAPER = 36
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(argv: list[str]) -> int:
@@ -50,8 +53,7 @@ def main(argv: list[str]) -> int:
     kept = folder.kept()
     if kept is None:
         return 1
-    _on(signal.SIGTERM, signal.SIGHUP, do=_leave)
-    _say(pid=os.getpid())
+    _on(*_SIGNALS, do=_leave)
     keeper = Keeper(folder, kept)
     try:
         if keeper.begin():
@@ -59,10 +61,8 @@ def main(argv: list[str]) -> int:
     except ColabError as error:
         _say(error=str(error))
         return 1
-    except KeyboardInterrupt:
-        return 130
     finally:
-        _on(signal.SIGTERM, signal.SIGHUP, do=_do_nothing)
+        _on(*_SIGNALS, do=_do_nothing)
         keeper.end()
     return 0
 
@@ -75,9 +75,11 @@ class Keeper:
         self._folder, self._kept = folder, kept
         self._link = kept.link
         self._master: Master | None = None
+        self._is_told = False
 
     def begin(self) -> bool:
         """Connect, and be told the ports by whoever asked; False: they went away instead."""
+        threading.Thread(target=self._end_with_who_asked, daemon=True).start()
         self._master = self._link.connect(log=self._folder.log, may_ask=self._kept.may_ask)
         os.setsid()
         _on(signal.SIGINT, signal.SIGHUP, do=_do_nothing)
@@ -88,11 +90,20 @@ class Keeper:
         self._kept = replace(self._kept, may_ask=False, **json.loads(told))
         self._folder.write_kept(self._kept)
         self._folder.write_state(OPEN)
+        self._is_told = True
         _say(kept=True)
         with open(os.devnull, "r+b") as nothing:
             for descriptor in (0, 1, 2):
                 os.dup2(nothing.fileno(), descriptor)
         return True
+
+    def _end_with_who_asked(self) -> None:
+        """As if told to, if they go away before they have said the ports: nobody waits for the connection."""
+        watch = select.poll()
+        watch.register(sys.stdin, 0)  # only its end is of interest, and that is always told
+        watch.poll()
+        if not self._is_told:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     def keep(self) -> None:
         """Until there is nothing to keep: wait for the connection's end, then open it again."""
@@ -196,6 +207,7 @@ def _on(*numbers: int, do: Callable[[int, Any], None]) -> None:
 
 
 def _leave(number: int, frame: Any) -> None:
+    _on(*_SIGNALS, do=_do_nothing)  # it is on its way
     raise SystemExit(0)
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from colab_magics.errors import TunnelError, UsageError
 from colab_magics.tunnel.private_server import started
+from colab_magics.tunnel.signals import signals_later
 from colab_magics.tunnel.ssh_sentences import HostKeyError, explain
 from colab_magics.tunnel.targets import Ssh
 
@@ -221,19 +222,26 @@ class SshLink:
         with log.open("ab") as sink:
             # The master keeps what it is given here as long as it lives: no pipe of ours.
             where = sys.stderr if to_terminal else sink
+            process = None
             try:
-                process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=where
-                )
+                with signals_later(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    process = subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.DEVNULL,
+                        stderr=where,
+                        # One of its own, but where it asks: only the foreground's may read a terminal.
+                        process_group=None if to_terminal else 0,
+                    )
+                return process.wait(timeout_s)
             except FileNotFoundError as error:
                 raise _no_ssh() from error
-            try:
-                return process.wait(timeout_s)
             except subprocess.TimeoutExpired:
                 sink.write(b"ssh: timed out\n")
                 return 255
             finally:
-                _terminate(process)
+                if process is not None:
+                    _terminate(process, with_group=not to_terminal)
 
     def _with_fingerprint(self, error: TunnelError) -> TunnelError:
         """The same error; of an unknown machine, with its key's fingerprint, which ssh only tells aside."""
@@ -280,9 +288,11 @@ def _options(*options: str) -> list[str]:
     return [word for option in options for word in ("-o", option)]
 
 
-def _terminate(process: subprocess.Popen[bytes]) -> None:
-    """End a process, if it runs, so that it can end its own: ssh its ProxyCommand."""
+def _terminate(process: subprocess.Popen[bytes], *, with_group: bool) -> None:
+    """End ssh, if it runs, with its ProxyCommand, to which it says no word before it is connected."""
     if process.poll() is None:
+        if with_group:
+            os.killpg(process.pid, signal.SIGTERM)
         process.terminate()
         try:
             process.wait(CONTROL_S)

@@ -5,7 +5,6 @@ The connection belongs to a keeper, a process of its own, so that the session ou
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import platform
@@ -28,6 +27,7 @@ from colab_magics.tunnel import book
 from colab_magics.tunnel.kept import OPEN, Folder, Kept, drop_control, make_control
 from colab_magics.tunnel.plan import Plan, Reached
 from colab_magics.tunnel.server_facts import ServerFacts, parse_facts
+from colab_magics.tunnel.signals import signals_later
 from colab_magics.tunnel.ssh_link import LinkLostError, SshLink, destination_of, wait_for_answer
 from colab_magics.tunnel.ssh_script import script
 from colab_magics.tunnel.targets import Ssh
@@ -190,11 +190,14 @@ def _anew(
 class _Keeper:
     """The keeper, while it is spoken to: one JSON object a line, each way."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        """Take the process that becomes it."""
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self._input, self._output = process.stdin, process.stdout
+    def __init__(self, folder: Folder) -> None:
+        """Start it."""
+        # -P: what lies in the person's folder under the name of a module is none.
+        command = [sys.executable, "-P", "-m", "colab_magics.tunnel.ssh_keeper", str(folder.path)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._input, self._output = self._process.stdin, self._process.stdout
 
     def tell(self, **content: Any) -> None:
         """Say something to it."""
@@ -213,28 +216,22 @@ class _Keeper:
 
     def part(self) -> None:
         """Say no more. Unless it was told the ports, it ends; this waits for that."""
-        self._input.close()
-        self._output.read()
+        with self._process:
+            self._input.close()
+            self._output.read()
 
 
 @contextmanager
 def _keeper(folder: Folder) -> Iterator[_Keeper]:
     """Start the keeper, wait until it is connected. Unless it was told the ports, it ends with the block."""
-    # -P: what lies in the person's folder under the name of a module is none.
-    command = [sys.executable, "-P", "-m", "colab_magics.tunnel.ssh_keeper", str(folder.path)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    with process:
-        keeper = _Keeper(process)
-        pid = 0
-        try:
-            pid = keeper.hear()["pid"]
-            keeper.hear()
-            yield keeper
-        except KeyboardInterrupt:
-            with contextlib.suppress(ProcessLookupError, TunnelError):
-                os.kill(pid or keeper.hear()["pid"], signal.SIGTERM)
-            raise
-        finally:
+    keeper = None
+    try:
+        with signals_later(signal.SIGINT):
+            keeper = _Keeper(folder)
+        keeper.hear()
+        yield keeper
+    finally:
+        if keeper is not None:
             keeper.part()
 
 
