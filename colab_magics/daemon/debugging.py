@@ -25,7 +25,7 @@ from colab_magics.jobs.spec import JobSpec
 ANSWER_S = 10.0
 FREE_SINCE = (3, 13)
 """The Python from which on it costs a loop next to nothing: debugpy stands on sys.monitoring (PEP 669) there.
-On 3.12 it does so too, and a loop that calls functions still takes half as long again."""
+On 3.12 it does so too, and on one machine a loop that calls functions took half as long again."""
 
 FRAMES = 20
 
