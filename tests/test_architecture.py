@@ -64,7 +64,8 @@ LAYERS: tuple[tuple[str, Layer, str | None], ...] = (
     ("colab_magics/daemon/preparation", Layer.COMPOSITION, "daemon"),
     ("colab_magics/daemon/service", Layer.COMPOSITION, "daemon"),
     ("colab_magics/daemon/script_kernel", Layer.COMPOSITION, "daemon"),
-    ("colab_magics/daemon/script_session", Layer.SHARED, "daemon"),
+    # A kernel that we present, as the visitor's is: they have their requests and answers in common.
+    ("colab_magics/daemon/script_session", Layer.SHARED, "visit"),
     ("colab_magics/daemon/*", Layer.SHELL, "daemon"),
     ("colab_magics/grids", Layer.PART, None),
     # The verbs stand side by side: each is a group of its own, with what only it is made of.

@@ -21,6 +21,8 @@ from typing import Any
 from colab_magics.daemon.kernel import Kernel, Message
 from colab_magics.daemon.stops import Stand, Stops
 from colab_magics.jobs.spec import JobSpec
+from colab_magics.visit import dap_messages
+from colab_magics.visit.places import error_name, is_cell
 
 ANSWER_S = 10.0
 FREE_SINCE = (3, 13)
@@ -168,15 +170,13 @@ class JobDebugger:
             f"  {_function(frame)}, line {frame['line']} of {_file(frame)}"
             for frame in reversed(((stack or {}).get("body") or {}).get("stackFrames") or [])
         ]
-        # pydevd notes behind the name in which frame it really stopped.
-        name = str(told.get("exceptionId") or "an exception").partition("(note:")[0].strip()
+        name = error_name(told.get("exceptionId")) or "an exception"
         description = str(told.get("description") or "").removeprefix(_NO_DESCRIPTION)
         said = f"{name}: {description}".rstrip(": ")
         return "\n".join([*lines, said])
 
     def _send(self, command: str, arguments: Mapping[str, Any]) -> str:
-        seq = next(self._numbers)
-        content = {"type": "request", "seq": seq, "command": command, "arguments": dict(arguments)}
+        content = dap_messages.request(command, arguments, seq=next(self._numbers))
         return self._kernel.send("debug_request", content, channel="control")
 
 
@@ -187,4 +187,4 @@ def _function(frame: Mapping[str, Any]) -> str:
 
 def _file(frame: Mapping[str, Any]) -> str:
     path = str((frame.get("source") or {}).get("path") or "?")
-    return "the cell" if "ipykernel_" in path else path.rpartition("/")[2]
+    return "the cell" if is_cell(path) else path.rpartition("/")[2]

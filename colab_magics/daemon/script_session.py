@@ -16,10 +16,10 @@ from typing import Any
 
 from colab_kernel.made_messages import WITHOUT_KERNEL, MessageMaker
 from colab_kernel.messages import Message
-from colab_magics.visit import dap_framing
-
-Identities = tuple[bytes, ...]
-Dap = dict[str, Any]
+from colab_magics.visit import dap_framing, dap_messages
+from colab_magics.visit.asks import Ask, Identities
+from colab_magics.visit.dap_messages import Dap
+from colab_magics.visit.places import source_path
 
 NO_DEBUGGER = "colabNoDebugger"
 """As in script_start.py, which imports nothing of ours."""
@@ -41,13 +41,6 @@ class Due:
     to_debugger: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    message: Message
-    identities: Identities
-    now: float
-
-
 class ScriptSession:
     """The one session with a script's debugger, and all who talk to it.
 
@@ -62,7 +55,7 @@ class ScriptSession:
         self._parser = dap_framing.Parser()
         self._due = Due()
         self._seq = 0
-        self._waiting: dict[int, tuple[_Ask, Dap]] = {}
+        self._waiting: dict[int, tuple[Ask, Dap]] = {}
         self._breakpoints: dict[str, list[Any]] = {}
         self._stopped: list[int] = []
         self._asked: set[str] = set()
@@ -102,7 +95,9 @@ class ScriptSession:
         if waiting is not None:
             ask, request = waiting
             if request["command"] == "setBreakpoints" and response.get("success"):
-                self._breakpoints[_path(request)] = request["arguments"].get("breakpoints") or []
+                self._breakpoints[source_path(request["arguments"])] = (
+                    request["arguments"].get("breakpoints") or []
+                )
             self._answer(ask, {**response, "request_seq": request.get("seq", 0)})
 
     def _event(self, event: Dap, *, now: float) -> None:
@@ -126,7 +121,7 @@ class ScriptSession:
 
     def receive_frontend(self, message: Message, *, identities: Identities, now: float) -> None:
         """A request on shell or control."""
-        ask = _Ask(message, identities, now)
+        ask = Ask(message, identities, now)
         self._due.to_frontend.append((self._make.status(message, "busy", now=now), ()))
         match message.msg_type:
             case "debug_request":
@@ -139,7 +134,7 @@ class ScriptSession:
                 reply = self._make.error_reply(message, sentence, now=now)
                 self._send(ask, reply)
 
-    def _debug(self, ask: _Ask, request: Dap) -> None:
+    def _debug(self, ask: Ask, request: Dap) -> None:
         command = request["command"] = str(request.get("command"))
         arguments = request.get("arguments")
         request["arguments"] = arguments = dict(arguments) if isinstance(arguments, dict) else {}
@@ -147,14 +142,14 @@ class ScriptSession:
             case "debugInfo":
                 self._reply(ask, request, body=self._info())
             case "source" if "path" in (arguments.get("source") or {}):
-                text = self._read_source(_path(request))
+                text = self._read_source(source_path(request["arguments"]))
                 problem = "" if text is not None else "this file cannot be read"
                 self._reply(ask, request, body={"content": text}, problem=problem)
             case "inspectVariables":
                 self._reply(ask, request, body={"variables": []})
             case "dumpCell":
                 self._reply(ask, request, body={"sourcePath": _CELL})
-            case "setBreakpoints" if _path(request) == _CELL:
+            case "setBreakpoints" if source_path(request["arguments"]) == _CELL:
                 points = [
                     {"verified": False, "message": _NO_CELLS} for _ in arguments.get("breakpoints") or []
                 ]
@@ -169,13 +164,13 @@ class ScriptSession:
                 self._asked.add(command)
                 self._forward(ask, request)
 
-    def _forward(self, ask: _Ask, request: Dap) -> None:
+    def _forward(self, ask: Ask, request: Dap) -> None:
         self._seq += 1
         self._waiting[self._seq] = ask, request
         arguments = request["arguments"]
         if request["command"] in ("pause", "continue"):
             arguments = {**arguments, "threadId": "*"}
-        told = {"type": "request", "command": request["command"], "arguments": arguments, "seq": self._seq}
+        told = dap_messages.request(request["command"], arguments, seq=self._seq)
         self._due.to_debugger += dap_framing.serialize(told)
 
     def _info(self) -> Dap:
@@ -186,21 +181,13 @@ class ScriptSession:
         return {"isStarted": not self._problem, **names, "breakpoints": points, "stoppedThreads": stopped}
 
     def _reply(
-        self, ask: _Ask, request: Dap, *, body: Mapping[str, Any] | None = None, problem: str = ""
+        self, ask: Ask, request: Dap, *, body: Mapping[str, Any] | None = None, problem: str = ""
     ) -> None:
-        seq = request.get("seq", 0)
-        told = {"type": "response", "seq": seq, "request_seq": seq, "command": request["command"]}
-        more = {"message": problem} if problem else {"body": dict(body or {})}
-        self._answer(ask, {**told, "success": not problem, **more})
+        self._answer(ask, dap_messages.response(request, body=body, problem=problem))
 
-    def _answer(self, ask: _Ask, content: Any) -> None:
+    def _answer(self, ask: Ask, content: Any) -> None:
         self._send(ask, self._make.reply(ask.message, content, now=ask.now))
 
-    def _send(self, ask: _Ask, reply: Message) -> None:
+    def _send(self, ask: Ask, reply: Message) -> None:
         idle = self._make.status(ask.message, "idle", now=ask.now)
         self._due.to_frontend += [(reply, ask.identities), (idle, ())]
-
-
-def _path(request: Dap) -> str:
-    source = request["arguments"].get("source")
-    return str(source.get("path") or "") if isinstance(source, dict) else ""

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from colab_magics.visit.places import CELL
+from colab_magics.visit import dap_messages
+from colab_magics.visit.places import CELL, is_cell
 
 Content = dict[str, Any]
 Then = Callable[[Mapping[str, Any]], None]
@@ -62,7 +63,8 @@ class Editor:
         command, arguments = str(message.get("command")), message.get("arguments")
         arguments = dict(arguments) if isinstance(arguments, Mapping) else {}
         if command == "launch":
-            self._respond(message, problem="this job runs already: use an entry whose request is attach")
+            problem = "this job runs already: use an entry whose request is attach"
+            self._tell(dap_messages.response(message, problem=problem))
             return
         if command == "source":
             arguments = {"source": {"path": self._path_of(arguments)}}
@@ -73,7 +75,7 @@ class Editor:
             body = reply.get("body")
             told = self._told(command, body) if isinstance(body, Mapping) else {}
             problem = "" if reply.get("success") else str(reply.get("message") or f"{command} failed")
-            self._respond(message, body=told, problem=problem)
+            self._tell(dap_messages.response(message, body=told, problem=problem))
             if command == "configurationDone":
                 self._ask("debugInfo", {}, self._catch_up)
             self.is_over = self.is_over or command == "disconnect"
@@ -104,13 +106,13 @@ class Editor:
                 return
         if isinstance(body.get("source"), Mapping):
             body["source"] = self._shown(body["source"])
-        self._tell({"type": "event", "event": name, "body": body})
+        self._tell(dap_messages.event(name, body))
 
     def end(self) -> None:
         """The job cannot be stepped through any more."""
         if not self.is_over:
             self.is_over = True
-            self._tell({"type": "event", "event": "terminated", "body": {}})
+            self._tell(dap_messages.event("terminated", {}))
 
     # --- inside --------------------------------------------------------------------------------------------
 
@@ -128,7 +130,7 @@ class Editor:
         if error.get("exceptionId"):
             text = str(error.get("description") or error["exceptionId"])
             body |= {"reason": "exception", "description": "Held at its failure", "text": text}
-        self._tell({"type": "event", "event": "stopped", "body": body})
+        self._tell(dap_messages.event("stopped", body))
 
     def _told(self, command: str, body: Mapping[str, Any]) -> Content:
         """A reply's body, with the files as the editor can open them."""
@@ -147,12 +149,11 @@ class Editor:
         plain = {key: value for key, value in source.items() if key != "sourceReference"}
         if not isinstance(path, str) or not path:
             return plain
-        is_cell = "ipykernel_" in path  # a file that its kernel made for its debugger
-        if self._is_here(path) and not is_cell:
+        if self._is_here(path) and not is_cell(path):
             return plain
         if path not in self._paths:
             self._paths.append(path)
-        name = CELL if is_cell else path.rpartition("/")[2]
+        name = CELL if is_cell(path) else path.rpartition("/")[2]
         return {**plain, "name": name, "sourceReference": self._paths.index(path) + 1}
 
     def _path_of(self, arguments: Mapping[str, Any]) -> str:
@@ -166,21 +167,8 @@ class Editor:
     def _ask(self, command: str, arguments: Mapping[str, Any], then: Then) -> None:
         self._kernel_seq += 1
         self._asked[self._kernel_seq] = then
-        self._due.to_kernel.append(
-            {"type": "request", "seq": self._kernel_seq, "command": command, "arguments": dict(arguments)}
-        )
-
-    def _respond(
-        self, request: Mapping[str, Any], *, body: Mapping[str, Any] | None = None, problem: str = ""
-    ) -> None:
-        told: Content = {
-            "type": "response",
-            "request_seq": request.get("seq", 0),
-            "command": request.get("command"),
-            "success": not problem,
-        }
-        self._tell({**told, **({"message": problem} if problem else {"body": dict(body or {})})})
+        self._due.to_kernel.append(dap_messages.request(command, arguments, seq=self._kernel_seq))
 
     def _tell(self, message: Content) -> None:
         self._editor_seq += 1
-        self._due.to_editor.append({"seq": self._editor_seq, **message})
+        self._due.to_editor.append({**message, "seq": self._editor_seq})

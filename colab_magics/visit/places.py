@@ -72,6 +72,11 @@ def homeward(command: str, body: Mapping[str, Any], places: Sequence[Place]) -> 
     return changed
 
 
+def is_cell(path: str) -> bool:
+    """Whether a file is one that a kernel made for its debugger, with a cell's text in it."""
+    return "ipykernel_" in path
+
+
 def error_name(exception_id: object) -> str:
     """An exception's name without pydevd's note on where the program really stopped."""
     return str(exception_id or "").partition("(note:")[0].strip()
@@ -87,8 +92,7 @@ def _trace(text: str, places: Sequence[Place]) -> str:
 
     def renamed(found: re.Match[str]) -> str:
         path, moved = _here(found["path"], places)
-        is_cell = "ipykernel_" in path
-        return f'File "{CELL if is_cell else path}", line {int(found["line"]) + moved}'
+        return f'File "{CELL if is_cell(path) else path}", line {int(found["line"]) + moved}'
 
     return _FILE.sub(renamed, text.replace(f"{_HERE}\n", "\n"))
 

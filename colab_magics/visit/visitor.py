@@ -20,11 +20,11 @@ from typing import Any
 from colab_kernel.debugger import RESUMES
 from colab_kernel.made_messages import WITHOUT_KERNEL, MessageMaker
 from colab_kernel.messages import Channel, JsonObject, Message
+from colab_magics.visit import dap_messages
+from colab_magics.visit.asks import Ask, Identities
 from colab_magics.visit.evaluation import GOES_ON, Evaluation, Then
 from colab_magics.visit.guard import WAITS_FOR_A_STEP, Guard
 from colab_magics.visit.places import Place, homeward, outward, source_path
-
-Identities = tuple[bytes, ...]
 
 LOOKS = frozenset(
     {"debugInfo", "threads", "stackTrace", "scopes", "variables", "source", "exceptionInfo", "modules"}
@@ -81,7 +81,7 @@ class Visitor:
         self.leads = leads
         self.is_over = False
         self.visits: list[Visit] = []
-        self._early: list[_Ask] | None = []  # cells that came before it was known how the job stands
+        self._early: list[Ask] | None = []  # cells that came before it was known how the job stands
         self._make = MessageMaker(session)
         self._capabilities = dict(capabilities)
         self._places = list(places)
@@ -143,7 +143,7 @@ class Visitor:
 
     def receive_frontend(self, message: Message, *, identities: Identities, now: float) -> None:
         """A request on shell or control."""
-        ask = _Ask(message, identities, now)
+        ask = Ask(message, identities, now)
         self._publish(self._make.status(message, "busy", now=now))
         match message.msg_type:
             case "kernel_info_request":
@@ -171,7 +171,7 @@ class Visitor:
             case _:
                 self._idle(ask)
 
-    def _debug(self, ask: _Ask) -> None:
+    def _debug(self, ask: Ask) -> None:
         content = dict(ask.message.parsed_content)
         command, arguments = str(content.get("command")), content.get("arguments")
         arguments = dict(arguments) if isinstance(arguments, Mapping) else {}
@@ -182,7 +182,7 @@ class Visitor:
                 self._reply(ask, content, body=self._capabilities)
             case "attach":
                 self._reply(ask, content)
-                self._publish(self._make.debug_event(self._made_event("initialized"), now=ask.now))
+                self._publish(self._make.debug_event(dap_messages.event("initialized"), now=ask.now))
             case "configurationDone" | "setExceptionBreakpoints":
                 self._reply(ask, content)
             case "disconnect" | "terminate":
@@ -200,7 +200,7 @@ class Visitor:
             case _:
                 self._forward(ask, content, command, arguments)
 
-    def _resume(self, ask: _Ask, content: dict[str, Any], command: str, arguments: dict[str, Any]) -> None:
+    def _resume(self, ask: Ask, content: dict[str, Any], command: str, arguments: dict[str, Any]) -> None:
         """Each stop is good for one; the others have had their way."""
         if not self._guard.is_known:
             again = functools.partial(self._resume, ask, content, command, arguments)
@@ -214,7 +214,7 @@ class Visitor:
 
     def _forward(
         self,
-        ask: _Ask,
+        ask: Ask,
         content: dict[str, Any],
         command: str,
         arguments: dict[str, Any],
@@ -233,7 +233,7 @@ class Visitor:
 
         self.ask_job(command, outward(command, arguments, self._places), then, now=ask.now)
 
-    def _execute(self, ask: _Ask) -> None:
+    def _execute(self, ask: Ask) -> None:
         content = ask.message.parsed_content
         code = str(content.get("code") or "")
         if content.get("silent") or not code.strip():
@@ -252,7 +252,7 @@ class Visitor:
             )
             evaluation.begin(thread=self._guard.thread)
 
-    def _show(self, ask: _Ask, text: str) -> None:
+    def _show(self, ask: Ask, text: str) -> None:
         self._count += 1
         if text and text != "None":
             shown = {"data": {"text/plain": text}, "metadata": {}, "execution_count": self._count}
@@ -324,7 +324,7 @@ class Visitor:
             is_success = command in RESUMES
             more: dict[str, Any] = {"body": {}} if is_success else {"message": _IS_OVER}
             then({"type": "response", "command": command, "success": is_success, **more})
-        self._publish(self._make.debug_event(self._made_event("terminated"), now=now))
+        self._publish(self._make.debug_event(dap_messages.event("terminated"), now=now))
 
     def leave(self, *, now: float) -> None:
         """The visitor is gone without a word: the job runs on, unless it is held for whoever comes next."""
@@ -336,55 +336,42 @@ class Visitor:
     def ask_job(self, command: str, arguments: Mapping[str, Any], then: Then, *, now: float) -> None:
         """Ask the job's debugger something; `then` gets its reply."""
         self._seq += 1
-        content: Any = {"type": "request", "seq": self._seq, "command": command, "arguments": dict(arguments)}
+        content = dap_messages.request(command, arguments, seq=self._seq)
         message = self._make.request("debug_request", content, channel=Channel.CONTROL, now=now)
         self._waiting[message.msg_id] = (command, then, self._guard.version)
         self._due.to_job.append(message)
 
     def _reply(
         self,
-        ask: _Ask,
+        ask: Ask,
         content: Mapping[str, Any],
         *,
         body: Mapping[str, Any] | None = None,
         problem: str = "",
     ) -> None:
-        seq = content.get("seq", 0)
-        told = {"type": "response", "seq": seq, "request_seq": seq, "command": content.get("command")}
-        more = {"message": problem} if problem else {"body": dict(body or {})}
-        self._answer(ask, {**told, "success": not problem, **more})
+        self._answer(ask, dap_messages.response(content, body=body, problem=problem))
 
-    def _answer(self, ask: _Ask, content: Mapping[str, Any]) -> None:
+    def _answer(self, ask: Ask, content: Mapping[str, Any]) -> None:
         made: Any = dict(content)
         self._due.to_frontend.append((self._make.reply(ask.message, made, now=ask.now), ask.identities))
         self._idle(ask)
 
-    def _fail(self, ask: _Ask, sentence: str) -> None:
+    def _fail(self, ask: Ask, sentence: str) -> None:
         if ask.message.msg_type == "execute_request":
             self._publish(self._make.error(ask.message, sentence, now=ask.now))
         reply = self._make.error_reply(ask.message, sentence, now=ask.now)
         self._due.to_frontend.append((reply, ask.identities))
         self._idle(ask)
 
-    def _idle(self, ask: _Ask) -> None:
+    def _idle(self, ask: Ask) -> None:
         self._publish(self._make.status(ask.message, "idle", now=ask.now))
 
     def _publish(self, message: Message) -> None:
         self._due.to_frontend.append((message, ()))
 
-    def _made(self, ask: _Ask, msg_type: str, content: Any) -> Message:
+    def _made(self, ask: Ask, msg_type: str, content: Any) -> Message:
         return self._make.child(ask.message, msg_type, content, channel=Channel.IOPUB, now=ask.now)
 
-    def _made_event(self, name: str) -> JsonObject:
-        return {"type": "event", "seq": 0, "event": name}
-
-    def _note(self, ask: _Ask, arguments: Mapping[str, Any]) -> None:
+    def _note(self, ask: Ask, arguments: Mapping[str, Any]) -> None:
         who = str(ask.message.parsed_header.get("username") or "somebody")
         self.visits.append(Visit(who, str(arguments.get("expression") or arguments.get("name") or "")))
-
-
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    message: Message
-    identities: Identities
-    now: float
