@@ -16,9 +16,8 @@ from typing import Any
 
 from colab_kernel.runtime import Runtime
 from colab_magics.errors import TunnelError
-from colab_magics.tunnel.forward import listen
 from colab_magics.tunnel.hand import Hand
-from colab_magics.tunnel.loopback_peers import is_ours
+from colab_magics.tunnel.loopback_ports import accept_ours, listen
 from colab_magics.tunnel.plan import Say
 from colab_magics.visit import dap_framing
 from colab_magics.visit.editor import Editor
@@ -71,11 +70,6 @@ class EditorPort:
         """Let editors in."""
         self._thread.start()
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether nobody can attach any more."""
-        return self._is_closed.is_set()
-
     def close(self) -> None:
         """Stop listening, and have every visitor leave. A second time is no error."""
         self._is_closed.set()
@@ -102,15 +96,8 @@ class EditorPort:
             self._at_end()
 
     def _accept(self) -> None:
-        try:
-            accepted, _ = self._listener.accept()
-            accepted.setblocking(True)
-            is_let_in = is_ours(accepted)
-        except OSError:
-            return
-        if not is_let_in:
-            accepted.close()
-            self._say(f"somebody else on this machine tried port {self.port}: refused")
+        accepted = accept_ours(self._listener, say=self._say)
+        if accepted is None:
             return
         guest = threading.Thread(target=self._attend, args=(accepted,), name="colab editor", daemon=True)
         self._guests = [each for each in self._guests if each.is_alive()] + [guest]

@@ -7,6 +7,7 @@ Jupyter Server drops messages beyond 1,000 a second. See `far/forward.py` for th
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import queue
 import select
@@ -19,9 +20,9 @@ from typing import Any
 
 from colab_kernel.messages import Buffer
 from colab_kernel.runtime import Runtime
-from colab_magics.errors import TunnelError, UsageError
+from colab_magics.errors import TunnelError
 from colab_magics.tunnel.hand import Hand
-from colab_magics.tunnel.loopback_peers import is_ours
+from colab_magics.tunnel.loopback_ports import accept_ours, listen
 from colab_magics.tunnel.plan import Say
 
 PIECE_BYTES = 256 * 1024
@@ -298,16 +299,10 @@ class Forward:
                     return
             if not select.select([self._listener], [], [], LOOK_S)[0]:
                 continue
-            try:
-                accepted, _ = self._listener.accept()
-                accepted.setblocking(True)
-                if is_ours(accepted):
+            accepted = accept_ours(self._listener, say=self._say)
+            if accepted is not None:
+                with contextlib.suppress(OSError):
                     self._connect(accepted)
-                    continue
-            except OSError:
-                continue
-            accepted.close()
-            self._say(f"somebody else on this machine tried port {self.port}: refused")
 
     def _connect(self, accepted: socket.socket) -> None:
         try:
@@ -318,18 +313,3 @@ class Forward:
         except TunnelError as error:
             accepted.close()
             self._say(str(error))
-
-
-def listen(port: int) -> socket.socket:
-    """A listening socket on loopback. UsageError: the port cannot be had."""
-    listener = socket.socket()
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
-        listener.listen(64)
-        listener.setblocking(False)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        why = getattr(error, "strerror", None) or error
-        raise UsageError(f"port {port} of this machine cannot be had ({why}): name another") from error
-    return listener
