@@ -15,10 +15,10 @@ from colab_magics.daemon import guest
 from colab_magics.daemon.assignment import Phase
 from colab_magics.daemon.cell_job import CellJob
 from colab_magics.daemon.debugging import JobDebugger
-from colab_magics.daemon.endings import CellEnd, End, Ending
+from colab_magics.daemon.endings import CellEnd, End
 from colab_magics.daemon.kernel import Kernel, Message, NoAnswer, ipykernel
 from colab_magics.daemon.log import Log
-from colab_magics.daemon.processes import Watch
+from colab_magics.daemon.processes import Notice, Watch
 from colab_magics.daemon.shown import CellOutputs, Output, result_text
 from colab_magics.daemon.standing import Standing
 from colab_magics.daemon.telemetry import MemoryMeter
@@ -97,9 +97,7 @@ class CellRun:
     ) -> None:
         self._job, self._log, self._view = job, log, view
         self._watch, self._meter, self._entered = watch, meter, entered
-        self._ending: Ending | None = None
-        self._kill_at: float | None = None
-        self._ignored = False
+        self._notice = Notice(watch)
         self._phase = Phase.STARTING
         self._talk = _Talk("", shown=False)
         self._standing = Standing(door=job.door, log=log)
@@ -148,12 +146,12 @@ class CellRun:
                 if job.parameters:
                     talk = self._request(kernel, job.parameters, shown=False)
                     reply = talk.reply
-                if job.debuggable and not self._ending:
+                if job.debuggable and not self._notice.ending:
                     self._make_ready(kernel)
-                if not self._ending:
+                if not self._notice.ending:
                     with self._standing.door():
                         reply = self._request(kernel, job.source, shown=True).reply
-                if job.outputs and not self._ending and self._went_well(reply):
+                if job.outputs and not self._notice.ending and self._went_well(reply):
                     self._enter(Phase.SAVING)
                     self._request(kernel, _SAVE, silent=True, shown=False)
         except _Interrupted:
@@ -161,7 +159,7 @@ class CellRun:
             self._drain(kernel)
         except NoAnswer as error:
             problem = str(error)
-        self._leave(kernel, politely=not died_while and not self._ending and not problem)
+        self._leave(kernel, politely=not died_while and not self._notice.ending and not problem)
         code = kernel.child.poll()
         left_over = kernel.child.end(stuck_s=self._watch.stuck_s)
         self._meter.finish(kernel.child)
@@ -173,8 +171,8 @@ class CellRun:
         return CellEnd(
             end=End(
                 exit_code=-signal.SIGKILL if code is None else code,
-                ending=self._ending or (self._watch.ending_of(code) if died_while else None),
-                ignored_interrupt=self._ignored,
+                ending=self._notice.ending or (self._watch.ending_of(code) if died_while else None),
+                ignored_interrupt=self._notice.is_ignored,
                 left_over=left_over,
                 stuck=kernel.child.stuck,
             ),
@@ -230,7 +228,7 @@ class CellRun:
                     break
             for channel, message in self._messages(kernel, timeout_s=0.5):
                 self._take(channel, message)
-            self._standing.follow(self._phase, is_ending=self._ending is not None, enter=self._enter)
+            self._standing.follow(self._phase, is_ending=self._notice.ending is not None, enter=self._enter)
         return talk
 
     def _take(self, channel: str, message: Message) -> None:
@@ -263,19 +261,14 @@ class CellRun:
             _Interrupted: the process is gone, or was given its time to end and did not.
         """
         next_tick_s = self._watch.tick(kernel.child)
-        now = time.monotonic()
-        if self._ending is None and (ending := self._watch.ending()) is not None:
-            self._ending, self._kill_at = ending, now + self._watch.grace_s()
+        if self._notice.is_given():
             if self._phase is Phase.STARTING:
                 raise _Interrupted
             kernel.child.interrupt()
-        if self._kill_at is not None and now >= self._kill_at:
-            self._ignored = True
+        if self._notice.is_over():
             raise _Interrupted
-        limits = [timeout_s, next_tick_s, self._watch.left_s() if self._ending is None else 3600.0]
-        if self._kill_at is not None:
-            limits.append(self._kill_at - now)
-        found = list(kernel.receive(timeout_s=max(0.0, min(limits)), alarm=self._watch.alarm))
+        wait_s = max(0.0, min(timeout_s, next_tick_s, self._notice.left_s()))
+        found = list(kernel.receive(timeout_s=wait_s, alarm=self._watch.alarm))
         if not found and kernel.child.poll() is not None:
             raise _Interrupted
         return found

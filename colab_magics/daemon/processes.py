@@ -94,6 +94,38 @@ class Watch:
         return max(0.0, self.deadline + self.stood_s() - time.monotonic())
 
 
+class Notice:
+    """The end that is asked of a process which is talked with meanwhile.
+
+    Attributes:
+        ending: why it has to end; None as long as it has not.
+        is_ignored: whether its grace was over and it still ran.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        """Nothing was asked yet."""
+        self.ending: Ending | None = None
+        self.is_ignored = False
+        self._watch = watch
+        self._kill_at: float | None = None
+
+    def is_given(self) -> bool:
+        """Look whether it has to end; whether that is new. Its grace begins then."""
+        if self.ending is not None or (ending := self._watch.ending()) is None:
+            return False
+        self.ending, self._kill_at = ending, time.monotonic() + self._watch.grace_s()
+        return True
+
+    def is_over(self) -> bool:
+        """Whether its grace is over: it is waited for no longer."""
+        self.is_ignored = self._kill_at is not None and time.monotonic() >= self._kill_at
+        return self.is_ignored
+
+    def left_s(self) -> float:
+        """How long until it has to end, or its grace is over."""
+        return self._watch.left_s() if self._kill_at is None else self._kill_at - time.monotonic()
+
+
 @dataclass(slots=True)
 class Child:
     """A running process. `close` gives back what it holds here; it does not end the process."""

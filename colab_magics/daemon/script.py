@@ -17,10 +17,10 @@ from colab_magics.daemon.assignment import Assignment, Limits, Phase
 from colab_magics.daemon.command import shell
 from colab_magics.daemon.debugging import SCRIPT_FAILS, JobDebugger, is_debuggable
 from colab_magics.daemon.doors import Door, door_of
-from colab_magics.daemon.endings import End, Ending
+from colab_magics.daemon.endings import End
 from colab_magics.daemon.kernel import Kernel, Message, NoAnswer
 from colab_magics.daemon.log import Log
-from colab_magics.daemon.processes import Child, Watch, conclude, start, supervise
+from colab_magics.daemon.processes import Child, Notice, Watch, conclude, start, supervise
 from colab_magics.daemon.standing import Standing
 from colab_magics.daemon.telemetry import MemoryMeter
 from colab_magics.daemon.workspace import Workspace
@@ -90,9 +90,7 @@ class ScriptRun:
         self._watch, self._meter, self._entered = watch, meter, entered
         self._standing = Standing(door=job.door, log=log)
         self._phase = Phase.RUNNING
-        self._ending: Ending | None = None
-        self._kill_at: float | None = None
-        self._ignored = False
+        self._notice = Notice(watch)
 
     def stood_s(self) -> float:
         """For how long the script has stood still under its debugger; any thread may ask."""
@@ -159,10 +157,11 @@ class ScriptRun:
                 while True:
                     for channel, message in messages(kernel, timeout_s=_LOOK_S):
                         self._take(channel, message)
-                    is_ending = self._ending is not None
+                    is_ending = self._notice.ending is not None
                     self._standing.follow(self._phase, is_ending=is_ending, enter=self._enter)
         except _Over:
-            return conclude(child, watch=self._watch, ending=self._ending, ignored=self._ignored)
+            notice = self._notice
+            return conclude(child, watch=self._watch, ending=notice.ending, ignored=notice.is_ignored)
         except (_Lost, NoAnswer) as error:
             self._standing.debugger = None
             self._standing.refuse(str(error))
@@ -179,21 +178,17 @@ class ScriptRun:
         """
         watch = self._watch
         next_tick_s = watch.tick(child)
-        now = time.monotonic()
         if child.poll() is not None:
             raise _Over
-        if self._ending is None and (ending := watch.ending()) is not None:
-            self._ending, self._kill_at = ending, now + watch.grace_s()
+        if self._notice.is_given():
             if self._standing.debugger is not None:
                 self._standing.debugger.hold_nothing()
             child.interrupt()
-        if self._kill_at is not None and now >= self._kill_at:
-            self._ignored = True
+        if self._notice.is_over():
             raise _Over
         if kernel.child.poll() is not None:
             raise _Lost("the process before its debugger died")
-        left_s = watch.left_s() if self._kill_at is None else self._kill_at - now
-        wait_s = max(0.0, min(timeout_s, next_tick_s, left_s))
+        wait_s = max(0.0, min(timeout_s, next_tick_s, self._notice.left_s()))
         return list(kernel.receive(timeout_s=wait_s, alarm=watch.alarm, child=child))
 
     def _take(self, channel: str, message: Message) -> None:
