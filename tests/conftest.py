@@ -95,6 +95,12 @@ def project(tmp_path: Path, bare_remote: Path) -> Path:
     return harness.make_project(tmp_path / "project", remote_url=bare_remote.as_uri())
 
 
+@pytest.fixture
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of the test's own where running jobs tell how they are found."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
 @pytest.fixture(params=[Stack.NEWEST, Stack.COLAB])
 def job_python(request: pytest.FixtureRequest) -> Path:
     """The interpreter that jobs run in: this environment's, and one with what Colab's machine has."""

@@ -23,6 +23,7 @@ import shells
 from daemons import Project
 from git_http import GitHttpServer
 from shells import Notebook
+from small_disks import small_disk
 
 from colab_magics import cli
 from colab_magics.jobs.plan import Job
@@ -245,7 +246,7 @@ def test_a_remote_that_refuses_a_daemon(lab: Lab, bare_remote: Path) -> None:
 
 
 def test_a_full_disk_under_the_persons_clone(project: Path, tmp_path: Path) -> None:
-    with harness.small_disk(project, size="4m"), open_lab(project, tmp_path / "machine") as lab:
+    with small_disk(project, size="4m"), open_lab(project, tmp_path / "machine") as lab:
         filler = fill(project)
         harness.write(tmp_path / "ignored", "")
         told = lab.notebook.fail("%%colab_queue\nx = 1")
@@ -258,7 +259,7 @@ def test_a_full_disk_under_the_persons_clone(project: Path, tmp_path: Path) -> N
 
 def test_a_full_disk_under_what_waits_to_be_pushed(project: Path, tmp_path: Path) -> None:
     with (
-        harness.small_disk(project / ".git" / "colab", size="64k") as small,
+        small_disk(project / ".git" / "colab", size="64k") as small,
         open_lab(project, tmp_path / "machine") as lab,
     ):
         filler = fill(small)
@@ -271,7 +272,7 @@ def test_a_full_disk_under_what_waits_to_be_pushed(project: Path, tmp_path: Path
 def test_a_disk_that_is_too_small_for_a_daemon(lab: Lab, tmp_path: Path) -> None:
     (lab.folder / "large.bin").write_bytes(os.urandom(4_000_000))
     job = lab.queue("--command 'echo ran'")
-    with harness.small_disk(lab.workdir, size="2m"):
+    with small_disk(lab.workdir, size="2m"):
         done = lab.try_drain()
     lines = done.stderr.splitlines()
     assert "Traceback" not in done.stderr
@@ -285,7 +286,7 @@ def test_a_disk_that_is_too_small_for_a_daemon(lab: Lab, tmp_path: Path) -> None
 def test_a_job_that_fills_the_disk_fails_alone(lab: Lab, tmp_path: Path) -> None:
     bad = lab.queue("--name bad --command 'head -c 100000000 /dev/zero > zeros && echo it fits'")
     good = lab.queue("--name good --command 'echo there is room'")
-    with harness.small_disk(lab.workdir, size="24m"):
+    with small_disk(lab.workdir, size="24m"):
         lab.drain()
     assert lab.ended(bad).state.state is State.FAILED
     assert lab.ended(bad).state.reason == "the command ended with exit code 1; the machine's disk is full"
@@ -296,7 +297,7 @@ def test_a_job_that_fills_the_disk_with_its_results_keeps_nobody_from_running(la
     fills = "cd $COLAB_OUTPUT_DIR; echo small > a.txt; head -c 100000000 /dev/zero > zeros; echo the end"
     bad = lab.queue(f"--name bad --command '{fills}'")
     good = lab.queue("--name good --command 'echo there is room'")
-    with harness.small_disk(lab.workdir, size="24m"):
+    with small_disk(lab.workdir, size="24m"):
         said = lab.drain()
     assert "are removed to make room" in said
     assert lab.ended(bad).state.reason == "the command ended with exit code 1; the machine's disk is full"

@@ -20,6 +20,8 @@ from colab_magics.jobs.spec import JobSpec
 from colab_magics.jobs.state import State, Verb
 from colab_magics.store.results import read_record
 
+pytestmark = pytest.mark.usefixtures("own_state")
+
 CELL = "cells/0123456789ab.py"
 FAILS = """
 import os, pathlib
@@ -28,11 +30,6 @@ value = 0
 quotient = 1 / value
 """
 NO_ROOM = Room(host=1.5, gpu=1.5)
-
-
-@pytest.fixture(autouse=True)
-def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 @pytest.fixture

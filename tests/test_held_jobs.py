@@ -12,6 +12,8 @@ from colab_magics.daemon import doors
 from colab_magics.daemon.assignment import Phase, Stop
 from colab_magics.jobs.state import Verb
 
+pytestmark = pytest.mark.usefixtures("own_state")
+
 FAILS = """
 def layer(batch):
     scale = batch - 43
@@ -24,11 +26,6 @@ def train():
 print("begun")
 train()
 """
-
-
-@pytest.fixture(autouse=True)
-def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 def test_a_cell_that_fails_is_held_for_its_time_and_fails_then(tmp_path: Path, job_python: Path) -> None:

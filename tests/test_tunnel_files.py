@@ -16,6 +16,7 @@ from pathlib import Path
 import harness
 import pytest
 from jupyter_servers import TOKEN, JupyterServer, jupyter_server
+from small_disks import small_disk
 from tcp_proxies import TcpProxy
 
 from colab_kernel.runtime import Runtime, TokenSource
@@ -390,7 +391,7 @@ def test_a_full_disk_there_leaves_nothing_of_a_new_folder(
 ) -> None:
     here = make_folder(tmp_path / "here")
     make_file(here / "z/large", (30 if is_known_before else 12) * MB)
-    with harness.small_disk(there, size="20m"):
+    with small_disk(there, size="20m"):
         fill = Once(2 * MB, lambda: exec(FILL.format(there)))
         with pytest.raises(
             FullDiskError, match=r"^the disk there is full: .*/project was not put; nothing of it stays"
@@ -404,7 +405,7 @@ def test_a_full_disk_there_leaves_no_half_file_in_a_folder_that_was_there(
 ) -> None:
     here = make_folder(tmp_path / "project")
     make_file(here / "z/large", 30 * MB)
-    with harness.small_disk(there, size="20m"):
+    with small_disk(there, size="20m"):
         (there / "project").mkdir()
         with pytest.raises(FullDiskError, match="of it stays what had arrived whole"):
             files.put(runtime, here, "", watch=quiet)
@@ -419,7 +420,7 @@ def test_a_full_disk_here_leaves_no_half_file(
     make_folder(there / "project")
     make_file(there / "project/z/large", 30 * MB)
     (tmp_path / "here").mkdir()
-    with harness.small_disk(tmp_path / "here", size="20m") as here:
+    with small_disk(tmp_path / "here", size="20m") as here:
         target = here / "project"
         if not is_new:
             target.mkdir()

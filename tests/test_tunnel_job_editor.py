@@ -18,6 +18,7 @@ import pytest
 import tunnel_stage
 from attempt_harness import Job, make_job
 from dap_client import DapClient
+from visitors import door_path, wait_for
 
 from colab_magics.daemon.assignment import Phase, Stop
 from colab_magics.jobs.state import Verb
@@ -63,10 +64,6 @@ def a_job(folder: Path, cell: str, **spec: object) -> Job:
     return make_job(folder / "job", cell=cell, files={"batches.py": MODULE}, **spec)  # type: ignore[arg-type]
 
 
-def wait_for(job: Job, phase: Phase) -> None:
-    harness.wait_until(lambda: job.attempt.live().phase is phase, what=f"the phase {phase}")
-
-
 @dataclass(slots=True)
 class Listening:
     """`tunnel job … --vscode` under way, and the entry that it wrote."""
@@ -83,6 +80,7 @@ class Listening:
 
 @contextlib.contextmanager
 def listening(project: Path, *more: str) -> Iterator[Listening]:
+    door_path()  # from then on the job is found
     out, err = project.parent / "out", project.parent / "err"
     words = ["tunnel", "job", "train-1", "--name", "local", "--vscode", *more]
     with out.open("w") as stdout, err.open("w") as stderr:

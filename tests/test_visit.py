@@ -13,6 +13,8 @@ from visitors import last_visitor, visitor, visitor_process, wait_for
 from colab_magics.daemon.assignment import Phase
 from colab_magics.jobs.state import Verb
 
+pytestmark = pytest.mark.usefixtures("own_state")
+
 WORKS = """
 import os, time
 n = 0
@@ -23,11 +25,6 @@ print("ended")
 """
 
 FAILS = "values = [3, 2, 1, 0]\nfor value in values:\n    quotient = 6 / value\n"
-
-
-@pytest.fixture(autouse=True)
-def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 def test_a_breakpoint_holds_in_a_cell_that_runs(tmp_path: Path, job_python: Path) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import harness
 import pytest
 from attempt_harness import Job, make_job
-from kernel_client import Debugger
+from kernel_client import Debugger, Frontend
 from visitors import last_visitor, visitor, wait_for
 
 from colab_magics.daemon.assignment import Phase
 from colab_magics.jobs.state import Verb
+
+pytestmark = pytest.mark.usefixtures("own_state")
 
 GATE = """
 import os, time
@@ -51,11 +55,6 @@ wait_for("end")
 MODEL = "def layer(x):\n    y = x * 2\n    return y\n"
 
 
-@pytest.fixture(autouse=True)
-def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-
-
 def wait_for_log(job: Job, text: str) -> None:
     harness.wait_until(lambda: text in job.attempt.live().log_tail, what=f"{text!r} in the log")
 
@@ -67,110 +66,90 @@ def set_breakpoint(debugger: Debugger, source: str, line: int, **more: object) -
     assert point["verified"]
 
 
-def test_resumes_too_many_leave_the_debugger_able_to_answer(tmp_path: Path, job_python: Path) -> None:
-    """A second `continue` would silence the kernel's control channel for good: it is answered before it."""
-    cell = GATES.format(folder=str(tmp_path))
-    job = make_job(tmp_path / "job", cell=cell, python=job_python, debuggable=True)
+@contextlib.contextmanager
+def stopped_at(
+    folder: Path, cell: str, line: int, *, python: Path
+) -> Iterator[tuple[Job, Frontend, Debugger, str]]:
+    """A job that has just begun its cell and stopped at a line of it; its visitor, and the cell's file.
+
+    When the block ends the visitor leaves, what waits for the end may go on, and the job succeeds.
+    """
+    cell = cell.format(folder=str(folder))
+    job = make_job(folder / "job", cell=cell, python=python, debuggable=True)
     with job.running():
         wait_for(job, Phase.RUNNING)
-        with visitor(tmp_path) as frontend:
+        with visitor(folder) as frontend:
             debugger = Debugger(frontend)
-            set_breakpoint(debugger, debugger.body("dumpCell", code=cell)["sourcePath"], MIDDLE)
-            (tmp_path / "begin").touch()
-            thread = debugger.stopped("breakpoint")
-            for command in ("continue", "continue", "next", "stepIn", "stepOut", "continue"):
-                debugger.ask(command, {"threadId": thread})
-            wait_for(job, Phase.RUNNING)
-            assert debugger.body("continue", threadId=thread) == {"allThreadsContinued": True}
-            for command in ("exceptionInfo", "restartFrame", "goto", "readMemory"):
-                assert not debugger.answer(debugger.ask(command, {"threadId": thread}))["success"]
-            # The kernel counts a thread as running when its debugger's event has come, after the reply.
-            harness.wait_until(
-                lambda: debugger.body("debugInfo")["stoppedThreads"] == [], what="no thread that stands"
-            )
-        (tmp_path / "middle").touch()
-        (tmp_path / "end").touch()
+            source = debugger.body("dumpCell", code=cell)["sourcePath"]
+            set_breakpoint(debugger, source, line)
+            (folder / "begin").touch()
+            yield job, frontend, debugger, source
+        (folder / "end").touch()
     assert job.outcome is not None
     assert job.outcome.verb is Verb.SUCCEED
+
+
+def test_resumes_too_many_leave_the_debugger_able_to_answer(tmp_path: Path, job_python: Path) -> None:
+    """A second `continue` would silence the kernel's control channel for good: it is answered before it."""
+    with stopped_at(tmp_path, GATES, MIDDLE, python=job_python) as (job, _, debugger, _):
+        thread = debugger.stopped("breakpoint")
+        for command in ("continue", "continue", "next", "stepIn", "stepOut", "continue"):
+            debugger.ask(command, {"threadId": thread})
+        wait_for(job, Phase.RUNNING)
+        assert debugger.body("continue", threadId=thread) == {"allThreadsContinued": True}
+        for command in ("exceptionInfo", "restartFrame", "goto", "readMemory"):
+            assert not debugger.answer(debugger.ask(command, {"threadId": thread}))["success"]
+        # The kernel counts a thread as running when its debugger's event has come, after the reply.
+        harness.wait_until(
+            lambda: debugger.body("debugInfo")["stoppedThreads"] == [], what="no thread that stands"
+        )
+        (tmp_path / "middle").touch()
     assert job.text() == "past the middle\n"
 
 
 def test_a_debugger_switched_off_in_the_middle_of_a_step_lets_the_job_run_on(
     tmp_path: Path, job_python: Path
 ) -> None:
-    cell = GATES.format(folder=str(tmp_path))
-    job = make_job(tmp_path / "job", cell=cell, python=job_python, debuggable=True)
-    with job.running():
+    with stopped_at(tmp_path, GATES, MIDDLE, python=job_python) as (job, _, debugger, _):
+        debugger.body("next", threadId=debugger.stopped("breakpoint"))
         wait_for(job, Phase.RUNNING)
-        with visitor(tmp_path) as frontend:
-            debugger = Debugger(frontend)
-            set_breakpoint(debugger, debugger.body("dumpCell", code=cell)["sourcePath"], MIDDLE)
-            (tmp_path / "begin").touch()
-            thread = debugger.stopped("breakpoint")
-            debugger.body("next", threadId=thread)
-            wait_for(job, Phase.RUNNING)
-            debugger.body("disconnect")
-            (tmp_path / "middle").touch()  # the step is over, and nobody waits for it
-            wait_for_log(job, "past the middle")
-        (tmp_path / "end").touch()
-    assert job.outcome is not None
-    assert job.outcome.verb is Verb.SUCCEED
+        debugger.body("disconnect")
+        (tmp_path / "middle").touch()  # the step is over, and nobody waits for it
+        wait_for_log(job, "past the middle")
 
 
 def test_breakpoints_that_are_changed_in_the_middle_of_a_step_change_at_its_end(
     tmp_path: Path, job_python: Path
 ) -> None:
     """From Python 3.13 on debugpy would raise an AssertionError in the cell."""
-    cell = GATES.format(folder=str(tmp_path))
-    job = make_job(tmp_path / "job", cell=cell, python=job_python, debuggable=True)
-    with job.running():
-        wait_for(job, Phase.RUNNING)
-        with visitor(tmp_path) as frontend:
-            debugger = Debugger(frontend)
-            source = debugger.body("dumpCell", code=cell)["sourcePath"]
-            set_breakpoint(debugger, source, MIDDLE)
-            (tmp_path / "begin").touch()
-            thread = debugger.stopped("breakpoint")
-            debugger.body("next", threadId=thread)
-            points = {"source": {"path": source}, "breakpoints": [{"line": MIDDLE + 2}]}
-            changed = debugger.ask("setBreakpoints", points)
-            debugger.body("debugInfo")
-            assert not frontend.is_replied(changed)
-            (tmp_path / "middle").touch()
-            debugger.stopped("step")
-            assert debugger.success(changed)["breakpoints"][0]["verified"]
-            debugger.body("continue", threadId=thread)
-            thread = debugger.stopped("breakpoint")
-            assert debugger.frames(thread)[0]["line"] == MIDDLE + 2
-            debugger.body("disconnect")
-        (tmp_path / "end").touch()
-    assert job.outcome is not None
-    assert job.outcome.verb is Verb.SUCCEED
+    with stopped_at(tmp_path, GATES, MIDDLE, python=job_python) as (_, frontend, debugger, source):
+        thread = debugger.stopped("breakpoint")
+        debugger.body("next", threadId=thread)
+        points = {"source": {"path": source}, "breakpoints": [{"line": MIDDLE + 2}]}
+        changed = debugger.ask("setBreakpoints", points)
+        debugger.body("debugInfo")
+        assert not frontend.is_replied(changed)
+        (tmp_path / "middle").touch()
+        debugger.stopped("step")
+        assert debugger.success(changed)["breakpoints"][0]["verified"]
+        debugger.body("continue", threadId=thread)
+        thread = debugger.stopped("breakpoint")
+        assert debugger.frames(thread)[0]["line"] == MIDDLE + 2
+        debugger.body("disconnect")
 
 
 def test_a_breakpoint_in_a_loop_of_a_million_is_hit_often_and_taken_away_while_it_runs(
     tmp_path: Path, job_python: Path
 ) -> None:
-    cell = MILLION.format(folder=str(tmp_path))
-    job = make_job(tmp_path / "job", cell=cell, python=job_python, debuggable=True)
-    with job.running():
-        wait_for(job, Phase.RUNNING)
-        with visitor(tmp_path) as frontend:
-            debugger = Debugger(frontend)
-            source = debugger.body("dumpCell", code=cell)["sourcePath"]
-            set_breakpoint(debugger, source, 11)
-            (tmp_path / "begin").touch()
-            for i in range(20):
-                thread = debugger.stopped("breakpoint")
-                [frame, *_] = debugger.frames(thread)
-                assert debugger.locals(frame)["i"] == str(i)
-                debugger.body("continue", threadId=thread)
-            debugger.body("setBreakpoints", source={"path": source}, breakpoints=[])
-            debugger.body("disconnect")
-            wait_for_log(job, "499999500000")
-        (tmp_path / "end").touch()
-    assert job.outcome is not None
-    assert job.outcome.verb is Verb.SUCCEED
+    with stopped_at(tmp_path, MILLION, 11, python=job_python) as (job, _, debugger, source):
+        for i in range(20):
+            thread = debugger.stopped("breakpoint")
+            [frame, *_] = debugger.frames(thread)
+            assert debugger.locals(frame)["i"] == str(i)
+            debugger.body("continue", threadId=thread)
+        debugger.body("setBreakpoints", source={"path": source}, breakpoints=[])
+        debugger.body("disconnect")
+        wait_for_log(job, "499999500000")
 
 
 def test_breakpoints_have_conditions_in_the_cell_and_in_the_project_s_modules(
