@@ -181,7 +181,7 @@ def test_ctrl_c_interrupts_the_script_there(project: Path) -> None:
 
 def test_ctrl_c_twice_ends_it_while_it_waits_and_nothing_stays(project: Path) -> None:
     with debugging(project, "sleeper.py") as running:
-        scripts = processes("sleeper.py") + processes("loopback_peers.py")
+        scripts = processes("sleeper.py") + processes("debugpy/adapter")
         assert len(scripts) > 2  # it here, it there, and the debugger's adapter
         running.process.send_signal(signal.SIGINT)
         harness.wait_until(lambda: "Interrupted there" in running.err.read_text(), what="the first")
@@ -192,12 +192,39 @@ def test_ctrl_c_twice_ends_it_while_it_waits_and_nothing_stays(project: Path) ->
     assert not alive
 
 
+NEVER_CONNECTS = """\
+import socket, sys, time
+if "--wait-for-client" in sys.orig_argv:
+    def connect(self, address):
+        time.sleep(600)
+    socket.socket.connect = connect
+"""
+"""A script that never reaches its debugger's adapter, which has already said where it listens."""
+
+
+def test_a_script_that_ends_before_its_adapter_knows_it_leaves_no_adapter(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project.parent / "slow").mkdir()
+    (project.parent / "slow/sitecustomize.py").write_text(NEVER_CONNECTS)
+    monkeypatch.setenv("PYTHONPATH", str(project.parent / "slow"))
+    colab(project, "close", "local")
+    assert colab(project, "local").returncode == 0
+    with debugging(project, "sleeper.py") as running:
+        adapters = processes("debugpy/adapter")
+        assert adapters
+        running.process.send_signal(signal.SIGINT)
+        running.process.wait(60)
+    _, alive = psutil.wait_procs(adapters, timeout=20)
+    assert not alive
+
+
 def test_every_port_is_on_loopback_and_this_users_alone(project: Path) -> None:
     if os.geteuid() != 0:
         harness.missing("only root can be somebody else")
     with debugging(project, "sleeper.py") as running:
         ports = {int(running.entry["connect"]["port"])}  # type: ignore[index]
-        for process in processes("loopback_peers.py") + processes("sleeper.py"):
+        for process in processes("debugpy/adapter") + processes("sleeper.py"):
             for each in process.net_connections():
                 if each.status == psutil.CONN_LISTEN:
                     assert each.laddr.ip == "127.0.0.1"

@@ -5,6 +5,8 @@ loopback), `output` (held back until the other side has passed on what it got), 
 """
 
 import atexit
+import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -18,12 +20,26 @@ import time
 COLAB_OUTPUT_WINDOW_BYTES = 1024 * 1024
 COLAB_READY_S = 60
 COLAB_OUTPUT_END_S = 2
+COLAB_ADAPTER_END_S = 10
 COLAB_RUN_DEBUGPY = """
 import debugpy, runpy, sys
 debugpy.configure(python=sys.argv.pop(1))
 runpy.run_module("debugpy", run_name="__main__", alter_sys=True)
 """
 """`python -m debugpy`, with another Python for its adapter: that has no option of the command line."""
+COLAB_RUN_ADAPTER = """
+import fcntl, os, sys
+import loopback_peers
+folder = os.path.dirname(os.path.abspath(__file__))
+def say_who():
+    global file
+    file = open(os.path.join(folder, "adapter.pid"), "w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    print(os.getpid(), file=file, flush=True)
+os.register_at_fork(after_in_child=say_who)
+loopback_peers.main(sys.argv[1:])
+"""
+"""The adapter with guarded ports, and a file with the number that it has after its fork, locked while it lives."""
 
 
 class ColabScript:
@@ -58,9 +74,11 @@ class ColabScript:
 
         Source: https://github.com/microsoft/debugpy/wiki/API-Reference (debugpy.configure, `python`)
         """
-        program = os.path.join(self.folder, "loopback_peers.py")
-        with open(program, "wb") as file:
+        with open(os.path.join(self.folder, "loopback_peers.py"), "wb") as file:
             file.write(guard)
+        program = os.path.join(self.folder, "adapter.py")
+        with open(program, "w") as file:
+            file.write(COLAB_RUN_ADAPTER)
         start = os.path.join(self.folder, "python")
         with open(start, "w") as file:
             file.write('#!/bin/sh\nexec "%s" "%s" "$@"\n' % (sys.executable, program))
@@ -124,7 +142,10 @@ class ColabScript:
                 time.sleep(0.05)
             reader.join(COLAB_OUTPUT_END_S)
         self.say("ended", code=code)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        deadline = time.monotonic() + COLAB_ADAPTER_END_S
+        while self.adapter() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.close()
 
     def send(self, number):
         if self.process.poll() is None:
@@ -132,6 +153,30 @@ class ColabScript:
 
     def kill(self):
         self.send(signal.SIGKILL)
+
+    def adapter(self):
+        """The number of the debugger's adapter, while it lives.
+
+        It ends after its script; but not by itself if that ended before it had connected to it.
+        """
+        try:
+            with open(os.path.join(self.folder, "adapter.pid")) as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with open(os.path.join(self.folder, "adapter.pid")) as file:
+                return int(file.read() or 0)
+        except OSError:
+            pass
+        return 0
+
+    def close(self):
+        """End what still runs, and leave nothing."""
+        self.kill()
+        adapter = self.adapter()
+        if adapter:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(adapter, signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 colab_scripts = []
@@ -150,7 +195,7 @@ def debug_start(content, buffers):
         content["folder"] = os.path.dirname(content["script"])
     script = ColabScript(content, bytes(buffers[0]))
     colab_scripts.append(script)
-    atexit.register(script.kill)
+    atexit.register(script.close)
     return {"pid": script.process.pid}, []
 
 
