@@ -31,15 +31,20 @@ COLAB_RUN_ADAPTER = """
 import fcntl, os, sys
 import loopback_peers
 folder = os.path.dirname(os.path.abspath(__file__))
-def say_who():
+def stand_alone():
     global file
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     file = open(os.path.join(folder, "adapter.pid"), "w")
     fcntl.flock(file, fcntl.LOCK_EX)
     print(os.getpid(), file=file, flush=True)
-os.register_at_fork(after_in_child=say_who)
+os.register_at_fork(after_in_child=stand_alone)
 loopback_peers.main(sys.argv[1:])
 """
-"""The adapter with guarded ports, and a file with the number that it has after its fork, locked while it lives."""
+"""The adapter with guarded ports, which after its fork has a file with its number, locked while it lives.
+
+It lets go of the script's pipes there: until it ends, they would not be at their end either.
+"""
 
 
 class ColabScript:
