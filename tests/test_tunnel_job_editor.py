@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import harness
 import pytest
@@ -20,9 +21,11 @@ from attempt_harness import Job, make_job
 from dap_client import DapClient
 from visitors import door_path, wait_for
 
+from colab_kernel import sessions
 from colab_magics.daemon.assignment import Phase, Stop
 from colab_magics.jobs.state import Verb
-from colab_magics.tunnel import book, jsonc
+from colab_magics.tunnel import book, jobs, jsonc
+from colab_magics.tunnel.hand import Answer, Hand
 
 MODULE = """\
 def scale(batch):
@@ -80,7 +83,6 @@ class Listening:
 
 @contextlib.contextmanager
 def listening(project: Path, *more: str) -> Iterator[Listening]:
-    door_path()  # from then on the job is found
     out, err = project.parent / "out", project.parent / "err"
     words = ["tunnel", "job", "train-1", "--name", "local", "--vscode", *more]
     with out.open("w") as stdout, err.open("w") as stderr:
@@ -104,6 +106,30 @@ def listening(project: Path, *more: str) -> Iterator[Listening]:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         process.wait(60)
+
+
+def test_a_job_that_has_just_begun_is_found_once_its_door_is_open(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "enough"
+    job = a_job(tmp_path, WORKS.format(mark=str(mark)), debuggable=True)
+    with job.running():
+        wait_for(job, Phase.RUNNING)
+        door = door_path()
+        hidden = door.rename(door.with_suffix(".hidden"))
+        ask = Hand.ask
+
+        def and_then_open(self: Hand, verb: str, *more: Any, **content: Any) -> Answer:
+            answer = ask(self, verb, *more, **content)
+            if verb == "jobs" and hidden.exists():
+                assert answer.content["jobs"] == []
+                hidden.rename(door)
+            return answer
+
+        monkeypatch.setattr(Hand, "ask", and_then_open)
+        told = jobs.look_at(sessions.load().get("local"), "train-1")
+        mark.touch()
+    assert "batches = <module>" in told
 
 
 def test_a_held_job_shows_its_failure_at_once_and_fails_when_it_is_let_go(

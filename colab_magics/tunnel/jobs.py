@@ -20,6 +20,9 @@ from colab_magics.tunnel.plan import Reached
 LOOK_S = 20.0
 RUNS_S = 2.0
 """How often it is seen whether a job still runs."""
+FOUND_S = 5.0
+"""How long a job may take from running to being found here."""
+AGAIN_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +141,13 @@ def _kernelspec(hand: Hand, found: Mapping[str, Any], *, project: Path | None, p
 
 def _find(hand: Hand, job: str) -> Mapping[str, Any]:
     hand.load("jobs")
-    known = hand.ask("jobs").content["jobs"]
-    found = [each for each in known if each["job_id"].startswith(job) or each["name"] == job]
+    deadline = time.monotonic() + FOUND_S
+    while True:
+        known = hand.ask("jobs").content["jobs"]
+        found = [each for each in known if each["job_id"].startswith(job) or each["name"] == job]
+        if found or time.monotonic() > deadline:
+            break
+        time.sleep(AGAIN_S)
     if len(found) != 1:
         listed = ", ".join(each["job_id"] for each in known) or "none"
         several = f"{job!r} means several jobs" if found else f"no job {job!r} runs there"
