@@ -166,6 +166,16 @@ def test_its_files_are_its_owners_alone(server: PrivateServer) -> None:
     assert with_token == []
 
 
+def test_it_leaves_no_temporary_folder(python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    with private_server(python, state=tmp_path / "state") as server:
+        server.api("GET", "/api/kernels")
+    wait_for_its_end(server)
+    assert list(temporary.iterdir()) == []
+
+
 def test_a_token_of_its_owners_choosing(python: Path, tmp_path: Path) -> None:
     chosen = "a-token-that-nobody-guesses-4711"
     with private_server(python, "--token-stdin", state=tmp_path, token=chosen) as server:

@@ -281,6 +281,7 @@ def _status(arguments: argparse.Namespace) -> Facts:
 def _serve(arguments: argparse.Namespace) -> Facts:
     import zmq
     from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_core.paths import jupyter_config_dir
     from jupyter_server.serverapp import ServerApp
     from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
     from tornado.ioloop import PeriodicCallback
@@ -354,8 +355,10 @@ def _serve(arguments: argparse.Namespace) -> Facts:
     # Jupyter Server asks whether Ctrl-C is meant. What is SIG_IGN here would stay so for all that it starts.
     signal.signal(signal.SIGINT, lambda number, frame: None)
     app.start()
-    with contextlib.suppress(OSError):
-        (folder / "server.json").unlink()
+    # The second is the empty one that JUPYTER_NO_CONFIG makes.
+    for leave in ((folder / "server.json").unlink, Path(jupyter_config_dir()).rmdir):
+        with contextlib.suppress(OSError):
+            leave()
     return {}
 
 
