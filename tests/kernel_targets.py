@@ -106,8 +106,8 @@ class Remotes:
     def _connect(self, target: Target, runtime_dir: Path) -> None:
         if runtime_dir.exists():
             return
+        url = f"http://127.0.0.1:{self.network(target).port}"  # before it: a stack may be missing
         runtime_dir.mkdir(mode=0o700)
-        url = f"http://127.0.0.1:{self.network(target).port}"
         harness.run(
             [
                 *(sys.executable, "-m", "colab_kernel", "connect", url, "--token", jupyter_servers.TOKEN),
