@@ -105,6 +105,7 @@ LAYERS: tuple[tuple[str, Layer, str | None], ...] = (
     ("colab_kernel/zmq_wire", Layer.PURE, "kernel"),
     ("colab_kernel/ws_wire", Layer.PURE, "kernel"),
     ("colab_kernel/made_messages", Layer.PURE, "kernel"),
+    ("colab_kernel/dap_messages", Layer.PURE, "kernel"),
     ("colab_kernel/debugger*", Layer.PURE, "kernel"),
     ("colab_kernel/path_mapping", Layer.PURE, "kernel"),
     ("colab_kernel/requests", Layer.PURE, "kernel"),

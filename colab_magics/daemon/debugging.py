@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from colab_kernel import dap_messages
 from colab_magics.daemon.kernel import Kernel, Message
 from colab_magics.daemon.stops import Stand, Stops
 from colab_magics.jobs.spec import JobSpec
-from colab_magics.visit import dap_messages
 from colab_magics.visit.places import error_name, is_cell
 
 ANSWER_S = 10.0

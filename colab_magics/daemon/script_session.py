@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from colab_kernel import dap_messages
+from colab_kernel.dap_messages import Dap
 from colab_kernel.made_messages import WITHOUT_KERNEL, MessageMaker
 from colab_kernel.messages import Message
-from colab_magics.visit import dap_framing, dap_messages
+from colab_magics.visit import dap_framing
 from colab_magics.visit.asks import Ask, Identities
-from colab_magics.visit.dap_messages import Dap
 from colab_magics.visit.places import source_path
 
 NO_DEBUGGER = "colabNoDebugger"
@@ -94,10 +95,9 @@ class ScriptSession:
         waiting = self._waiting.pop(response.get("request_seq", -1), None)
         if waiting is not None:
             ask, request = waiting
+            arguments = request["arguments"]
             if request["command"] == "setBreakpoints" and response.get("success"):
-                self._breakpoints[source_path(request["arguments"])] = (
-                    request["arguments"].get("breakpoints") or []
-                )
+                self._breakpoints[source_path(arguments)] = arguments.get("breakpoints") or []
             self._answer(ask, {**response, "request_seq": request.get("seq", 0)})
 
     def _event(self, event: Dap, *, now: float) -> None:
@@ -142,14 +142,14 @@ class ScriptSession:
             case "debugInfo":
                 self._reply(ask, request, body=self._info())
             case "source" if "path" in (arguments.get("source") or {}):
-                text = self._read_source(source_path(request["arguments"]))
+                text = self._read_source(source_path(arguments))
                 problem = "" if text is not None else "this file cannot be read"
                 self._reply(ask, request, body={"content": text}, problem=problem)
             case "inspectVariables":
                 self._reply(ask, request, body={"variables": []})
             case "dumpCell":
                 self._reply(ask, request, body={"sourcePath": _CELL})
-            case "setBreakpoints" if source_path(request["arguments"]) == _CELL:
+            case "setBreakpoints" if source_path(arguments) == _CELL:
                 points = [
                     {"verified": False, "message": _NO_CELLS} for _ in arguments.get("breakpoints") or []
                 ]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from colab_magics.visit import dap_messages
+from colab_kernel import dap_messages
 from colab_magics.visit.places import CELL, is_cell
 
 Content = dict[str, Any]

@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from colab_kernel import dap_messages
 from colab_kernel.debugger import RESUMES
 from colab_kernel.made_messages import WITHOUT_KERNEL, MessageMaker
 from colab_kernel.messages import Channel, JsonObject, Message
-from colab_magics.visit import dap_messages
 from colab_magics.visit.asks import Ask, Identities
 from colab_magics.visit.evaluation import GOES_ON, Evaluation, Then
 from colab_magics.visit.guard import WAITS_FOR_A_STEP, Guard
@@ -321,9 +321,7 @@ class Visitor:
             each()
         waiting, self._waiting = self._waiting, {}
         for command, then, _ in waiting.values():
-            is_success = command in RESUMES
-            more: dict[str, Any] = {"body": {}} if is_success else {"message": _IS_OVER}
-            then({"type": "response", "command": command, "success": is_success, **more})
+            then(dap_messages.response({"command": command}, problem="" if command in RESUMES else _IS_OVER))
         self._publish(self._make.debug_event(dap_messages.event("terminated"), now=now))
 
     def leave(self, *, now: float) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from colab_kernel import dap_messages
 from colab_kernel import debugger_replies as replies
 from colab_kernel.debugger_paths import DebuggerPaths
 from colab_kernel.debugger_session import Asked, DebugSession
@@ -183,15 +184,15 @@ class DebugGuard:
         Args:
             seq: always the same. If the same request is on its way already, this one need not be sent.
         """
-        arguments: Json = {"restart": False, "terminateDebuggee": False, **_OURS}
+        arguments: JsonObject = {"restart": False, "terminateDebuggee": False, **_OURS}
         return self._own("disconnect", seq=seq, arguments=arguments)
 
     def own_debug_info(self, *, seq: int) -> JsonObject:
         """A request of the caller's own, as above: `reply` gets its reply, then `reconcile` its body."""
         return self._own("debugInfo", seq=seq, arguments={**_OURS})
 
-    def _own(self, command: str, *, seq: int, arguments: Json) -> JsonObject:
-        content: JsonObject = {"type": "request", "seq": seq, "command": command, "arguments": arguments}
+    def _own(self, command: str, *, seq: int, arguments: JsonObject) -> JsonObject:
+        content: JsonObject = dap_messages.request(command, arguments, seq=seq)
         if not self._session.is_asked(content):
             self._session.ask(content, version=self._stops.version)
         return content
@@ -325,9 +326,9 @@ class DebugGuard:
         if self._session.is_about_to_change:
             return []
         if not body.get("isStarted"):
-            events = [_event("terminated", {})] if self._told_session else []
+            was_told = self._told_session
             self._ended()
-            return events
+            return [dap_messages.event("terminated", {})] if was_told else []
         self._started()
         return self._catch_up(_threads_of(body)) if is_fresh else []
 
@@ -336,11 +337,12 @@ class DebugGuard:
         self._stops.seen(threads)
         if self._missed_its_end:
             self._told_stopped = False
-            return [_event("continued", {"threadId": min(known, default=1), "allThreadsContinued": True})]
+            went_on: JsonObject = {"threadId": min(known, default=1), "allThreadsContinued": True}
+            return [dap_messages.event("continued", went_on)]
         if self._missed_a_stop:
             self._told_stopped = True
             body: JsonObject = {"reason": "pause", "threadId": min(threads), "allThreadsStopped": True}
-            return [_event("stopped", body)]
+            return [dap_messages.event("stopped", body)]
         return []
 
     @property
@@ -350,10 +352,6 @@ class DebugGuard:
     @property
     def _missed_its_end(self) -> bool:
         return self._told_stopped and not self._stops.is_held
-
-
-def _event(name: str, body: JsonObject) -> JsonObject:
-    return {"type": "event", "seq": 0, "event": name, "body": dict(body)}
 
 
 def _text(value: Json) -> str:

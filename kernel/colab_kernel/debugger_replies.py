@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from colab_kernel.dap_messages import answering
 from colab_kernel.messages import Json, JsonObject
 
 ALWAYS_ANSWERED = frozenset(
@@ -31,12 +32,12 @@ WITHOUT_KERNEL: Mapping[str, Json] = {
 
 def success(request: JsonObject, *, body: Json) -> JsonObject:
     """The reply that a request was carried out."""
-    return {**_answering(request), "success": True, "body": body}
+    return {**answering(request), "success": True, "body": body}
 
 
 def failure(request: JsonObject, *, message: str) -> JsonObject:
     """The reply that a request was not carried out, and why: a frontend shows `message`."""
-    return {**_answering(request), "success": False, "message": message, "body": {}}
+    return {**answering(request), "success": False, "message": message, "body": {}}
 
 
 def mended(request: JsonObject, content: JsonObject) -> JsonObject:
@@ -50,12 +51,7 @@ def mended(request: JsonObject, content: JsonObject) -> JsonObject:
         return failure(request, message=_why_empty(request))
     if {"type", "request_seq", "command", "success"} <= content.keys():
         return content
-    return {**_answering(request), "success": True, **content}
-
-
-def _answering(request: JsonObject) -> dict[str, Json]:
-    number = request.get("seq", 0)
-    return {"type": "response", "seq": number, "request_seq": number, "command": request.get("command", "")}
+    return {**answering(request), "success": True, **content}
 
 
 def _why_empty(request: JsonObject) -> str:

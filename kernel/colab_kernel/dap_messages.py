@@ -18,10 +18,14 @@ def request(command: str, arguments: Mapping[str, Any], *, seq: int) -> Dap:
 
 def response(asked: Mapping[str, Any], *, body: Mapping[str, Any] | None = None, problem: str = "") -> Dap:
     """The response to a request: that it succeeded, with a body; or with a problem, that it did not."""
-    seq = asked.get("seq", 0)
-    told = {"type": "response", "seq": seq, "request_seq": seq, "command": asked.get("command")}
     more = {"message": problem} if problem else {"body": dict(body or {})}
-    return {**told, "success": not problem, **more}
+    return {**answering(asked), "success": not problem, **more}
+
+
+def answering(asked: Mapping[str, Any]) -> Dap:
+    """What each response to a request has: its number, and what it was."""
+    number = asked.get("seq", 0)
+    return {"type": "response", "seq": number, "request_seq": number, "command": asked.get("command", "")}
 
 
 def event(name: str, body: Mapping[str, Any] | None = None) -> Dap:
