@@ -164,14 +164,11 @@ class ColabScript:
 
         It ends after its script; but not by itself if that ended before it had connected to it.
         """
-        try:
-            with open(os.path.join(self.folder, "adapter.pid")) as file:
+        with contextlib.suppress(OSError), open(os.path.join(self.folder, "adapter.pid")) as file:
+            try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with open(os.path.join(self.folder, "adapter.pid")) as file:
+            except BlockingIOError:
                 return int(file.read() or 0)
-        except OSError:
-            pass
         return 0
 
     def close(self):
