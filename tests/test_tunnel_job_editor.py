@@ -19,7 +19,7 @@ import pytest
 import tunnel_stage
 from attempt_harness import Job, make_job
 from dap_client import DapClient
-from visitors import door_path, wait_for
+from visitors import assert_worked_to_its_end, door_path, wait_for
 
 from colab_kernel import sessions
 from colab_magics.daemon.assignment import Phase, Stop
@@ -205,9 +205,7 @@ def test_a_breakpoint_by_its_path_here_holds_in_the_running_job(project: Path, t
                 again.request("disconnect")
             wait_for(job, Phase.RUNNING)
             mark.touch()
-    assert job.outcome is not None
-    assert job.outcome.verb is Verb.SUCCEED
-    assert job.text() == "ended\n"
+    assert_worked_to_its_end(job)
 
 
 def test_a_held_script_shows_its_failure_in_the_project_s_own_files(project: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from attempt_harness import make_job
 from kernel_client import Debugger
-from visitors import last_visitor, visitor, visitor_process, wait_for
+from visitors import assert_worked_to_its_end, last_visitor, visitor, visitor_process, wait_for
 
 from colab_magics.daemon.assignment import Phase
 from colab_magics.jobs.state import Verb
@@ -46,9 +46,7 @@ def test_a_breakpoint_holds_in_a_cell_that_runs(tmp_path: Path, job_python: Path
             debugger.body("disconnect")
             wait_for(job, Phase.RUNNING)
             mark.touch()
-    assert job.outcome is not None
-    assert job.outcome.verb is Verb.SUCCEED
-    assert job.text() == "ended\n"
+    assert_worked_to_its_end(job)
 
 
 def test_a_held_cell_shows_its_failing_frame_and_fails_when_it_is_let_go(

@@ -18,7 +18,7 @@ from jupyter_client.connect import write_connection_file
 from kernel_client import Debugger
 from kernel_environments import Stack, python_of
 from script_jobs import FAILS_FILES, STACKS, processes, result_of, run_forever
-from visitors import door_path, look, visitor, visitor_process, wait_for
+from visitors import assert_worked_to_its_end, door_path, look, visitor, visitor_process, wait_for
 
 from colab_magics.daemon import doors
 from colab_magics.daemon.assignment import Phase, Stop
@@ -55,9 +55,7 @@ def test_breakpoints_hold_in_a_script_that_runs_and_in_its_modules(tmp_path: Pat
         debugger.body("disconnect")
         wait_for(job, Phase.RUNNING)
         mark.touch()
-    assert job.outcome is not None
-    assert job.outcome.verb is Verb.SUCCEED
-    assert job.text() == "ended\n"
+    assert_worked_to_its_end(job)
     assert any("evaluated `more - n`" in note for note in job.outcome.record.notes)
 
 

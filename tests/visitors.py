@@ -18,10 +18,18 @@ from kernel_client import Debugger, Frontend
 
 from colab_magics.daemon import doors
 from colab_magics.daemon.assignment import Phase
+from colab_magics.jobs.state import Verb
 
 
 def wait_for(job: Job, phase: Phase) -> None:
     harness.wait_until(lambda: job.attempt.live().phase is phase, what=f"the phase {phase}")
+
+
+def assert_worked_to_its_end(job: Job) -> None:
+    """That a job which ends with "ended" succeeded, and wrote nothing else."""
+    assert job.outcome is not None
+    assert job.outcome.verb is Verb.SUCCEED
+    assert job.text() == "ended\n"
 
 
 def door_path(job_id: str = "*") -> Path:
